@@ -1,0 +1,99 @@
+"""Package managers behind one small interface. apt is the first; dnf and zypper are to be one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gpunode.host.machine import Machine, OnLine
+from gpunode.host.reader import Reader
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package as the host's database has it. `state` is `installed`, `config-files` or another word for a state in between."""
+
+    name: str
+    version: str
+    state: str
+    auto: bool
+    held: bool
+
+    @property
+    def installed(self) -> bool:
+        """True when it is there, whole."""
+        return self.state == "installed"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A package wanted, by name, at any version or one that begins with `version` at a boundary (see `version_matches`)."""
+
+    name: str
+    version: str = ""
+
+    def satisfied_by(self, package: Package | None) -> bool:
+        """True when the package is installed at a version that will do."""
+        return package is not None and package.installed and version_matches(package.version, self.version)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One package of a transaction: from `before` to `after`, either empty when absent."""
+
+    name: str
+    before: str
+    after: str
+
+
+class PackageManager(Protocol):
+    """What gpunode needs of a package manager."""
+
+    name: str
+
+    def installed(self, reader: Reader) -> dict[str, Package]:
+        """Every package the database knows, by name, in one query."""
+
+    def simulate(
+        self,
+        reader: Reader,
+        *,
+        install: Sequence[Spec] = (),
+        purge: Sequence[str] = (),
+        reinstall: Sequence[str] = (),
+        override_holds: bool = False,
+    ) -> list[Change]:
+        """What the transaction would do. Raises HostError with the manager's own words when it cannot be done."""
+
+    def apply(
+        self,
+        machine: Machine,
+        *,
+        install: Sequence[Spec] = (),
+        purge: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        reinstall: Sequence[str] = (),
+        on_line: OnLine,
+    ) -> None:
+        """Do a transaction. Raises HostError."""
+
+    def repair(self, machine: Machine, reader: Reader, on_line: OnLine) -> None:
+        """Bring to an end what an interrupted transaction left half-done."""
+
+    def set_hold(self, machine: Machine, names: Sequence[str], *, held: bool) -> None:
+        """Keep packages from being upgraded, or let them go."""
+
+    def set_auto(self, machine: Machine, names: Sequence[str], *, auto: bool) -> None:
+        """Mark packages as installed automatically, or by hand."""
+
+    def refresh_lists(self, machine: Machine, on_line: OnLine) -> None:
+        """Fetch the repositories' indices. Raises HostError when any of them fails."""
+
+
+def version_matches(version: str, wanted: str) -> bool:
+    """True when `version` is `wanted` or begins with it at a boundary: not `580.1` for `580.126`."""
+    if not wanted or version == wanted:
+        return True
+    bare = version.partition(":")[2] or version
+    return bare.startswith(wanted) and not bare[len(wanted) : len(wanted) + 1].isalnum()

@@ -1,0 +1,92 @@
+"""A vendor's self-extracting installer (`.run`): verified before it is run, undone by its own uninstaller."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gpunode.errors import CommandError, HostError
+from gpunode.host.state import DOWNLOADS
+from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
+
+SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class RunInstaller:
+    """Fetch an installer (or take the file given), compare its sha256, run it. `uninstaller` is what it leaves behind."""
+
+    name: ClassVar[str] = "run-installer"
+    deferred: ClassVar[bool] = False
+    source: str
+    sha256: str
+    arguments: tuple[str, ...]
+    uninstaller: tuple[str, ...]
+    log: str
+
+    def intent(self, hands: Hands) -> Json | None:
+        """The verified file, kept in gpunode's own state, and whether an earlier installation is there."""
+        path = self.source
+        if path.startswith("https://"):
+            path = f"{DOWNLOADS}/{self.sha256}.run"
+            if hands.reader.lstat(path) is None:
+                network = hands.reader.network
+                hands.machine.download(
+                    self.source, path, on_bytes=hands.on_bytes, proxy=network.proxy, ca_bundle=network.ca_bundle
+                )
+        self._verify(hands, path)
+        return {
+            "file": path,
+            "sha256": self.sha256,
+            "arguments": list(self.arguments),
+            "uninstaller": list(self.uninstaller),
+            "log": self.log,
+            "existed": hands.reader.exists(self.uninstaller[0]),
+        }
+
+    def act(self, hands: Hands, intent: Json) -> None:
+        """Run it. Raises CommandError with the end of its own log."""
+        output = hands.machine.run(["sh", intent["file"], *intent["arguments"]], timeout=SECONDS, on_line=hands.on_line)
+        hands.reader.forget()
+        if not output.ok:
+            log = (hands.reader.read(intent["log"]) or b"").decode(errors="replace").splitlines()
+            errors = [line for line in log if "ERROR" in line] or log[-10:]
+            raise CommandError(
+                f"the installer {self.source.rsplit('/', 1)[-1]} failed with exit status {output.returncode}",
+                hint=f"its log is {intent['log']}",
+                details=tuple(errors) or output.last_words(),
+            )
+
+    @classmethod
+    def conflict(cls, _hands: Hands, _intent: Json, _view: FileView) -> Conflict | None:
+        """None ever: an installation is nobody's text."""
+        return None
+
+    @classmethod
+    def undo(cls, hands: Hands, intent: Json) -> Taken:
+        """Run the uninstaller, and take away the log that only this installation wrote."""
+        command = intent["uninstaller"]
+        if intent["existed"]:
+            return Taken(left=("the driver's .run installation was there before gpunode and is left as it is now",))
+        if hands.reader.exists(command[0]):
+            output = hands.machine.run(command, timeout=SECONDS, on_line=hands.on_line)
+            if not output.ok:
+                raise CommandError(
+                    f"{command[0]} failed with exit status {output.returncode}", details=output.last_words()
+                )
+        hands.reader.forget()
+        return Taken()
+
+    def _verify(self, hands: Hands, path: str) -> None:
+        content = hands.reader.read(path)
+        if content is None:
+            raise HostError(f"there is no installer {path}", hint="driver.runfile in the profile says where it is")
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.sha256:
+            if path != self.source:
+                hands.machine.remove(path)
+            raise HostError(
+                f"{self.source}: sha256 is {found}, wanted {self.sha256}; it was not run",
+                hint="fetch it again, or correct driver.runfile.sha256 in the profile",
+            )

@@ -1,0 +1,213 @@
+"""Packages, holds and marks. The transaction is asked of the package manager beforehand, so that its inverse is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gpunode.errors import CommandError, HostError
+from gpunode.host.packages import manager_named
+from gpunode.host.packages.base import Package, PackageManager, Spec
+from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
+
+
+class _NeverConflicts:
+    """Packages are put back to what they were whoever changed them since: nobody's text is lost by it."""
+
+    deferred: ClassVar[bool] = False
+
+    @classmethod
+    def conflict(cls, _hands: Hands, _intent: Json, _view: FileView) -> Conflict | None:
+        """None ever."""
+        return None
+
+
+@dataclass(frozen=True)
+class InstallPackages(_NeverConflicts):
+    """Bring packages to wanted versions, `reinstall` those whose files were damaged. `ours` may be changed though held."""
+
+    name: ClassVar[str] = "install-packages"
+    manager: str
+    specs: tuple[Spec, ...]
+    reinstall: tuple[str, ...] = ()
+    ours: frozenset[str] = frozenset()
+
+    def intent(self, hands: Hands) -> Json | None:
+        """The whole transaction, dependencies and all, each package with what it is now. Raises HostError on a foreign hold."""
+        manager = manager_named(self.manager)
+        manager.repair(hands.machine, hands.reader, hands.on_line)
+        changes = manager.simulate(hands.reader, install=self.specs, reinstall=self.reinstall, override_holds=True)
+        known = manager.installed(hands.reader)
+        held = sorted(change.name for change in changes if change.name in known and known[change.name].held)
+        foreign = [name for name in held if name not in self.ours]
+        if foreign:
+            raise HostError(
+                f"held by somebody else than gpunode: {', '.join(foreign)}",
+                hint=f"release it with `apt-mark unhold {' '.join(foreign)}`, or ask for the held version in the profile",
+            )
+        removed = [change.name for change in changes if not change.after]
+        if removed:
+            raise HostError(
+                f"the package manager would remove {', '.join(removed)}",
+                hint=f"remove them yourself first if that is what you want: apt-get remove {' '.join(removed)}",
+            )
+        if not changes:
+            return None
+        return {
+            "manager": self.manager,
+            "install": [[spec.name, spec.version] for spec in self.specs],
+            "reinstall": list(self.reinstall),
+            "transaction": [_before(change.name, known.get(change.name), change.after) for change in changes],
+        }
+
+    def act(self, hands: Hands, intent: Json) -> None:
+        """Install, then mark what was asked for by name as wanted by hand."""
+        manager = manager_named(intent["manager"])
+        specs = [Spec(name, version) for name, version in intent["install"]]
+        manager.apply(hands.machine, install=specs, reinstall=intent["reinstall"], on_line=hands.on_line)
+        hands.reader.forget()
+        known = manager.installed(hands.reader)
+        manager.set_auto(hands.machine, [spec.name for spec in specs if known[spec.name].auto], auto=False)
+
+    @classmethod
+    def undo(cls, hands: Hands, intent: Json) -> Taken:
+        """Purge what was not there, restore the versions and marks of what was."""
+        manager = manager_named(intent["manager"])
+        manager.repair(hands.machine, hands.reader, hands.on_line)
+        hands.reader.forget()
+        known = manager.installed(hands.reader)
+        items = [item for item in intent["transaction"] if not item.get("superseded")]
+        gone, left = _removable(manager, hands, _to_remove(items, known, purge=True), items)
+        back, unavailable = _available(manager, hands, items, known)
+        left += unavailable
+        manager.apply(
+            hands.machine,
+            install=back,
+            purge=gone,
+            remove=_to_remove(items, known, purge=False),
+            on_line=hands.on_line,
+        )
+        hands.reader.forget()
+        _restore_marks(manager, hands, items)
+        return Taken(left=left)
+
+
+@dataclass(frozen=True)
+class HoldPackages(_NeverConflicts):
+    """Hold packages at their version."""
+
+    name: ClassVar[str] = "hold-packages"
+    manager: str
+    names: tuple[str, ...]
+
+    def intent(self, hands: Hands) -> Json | None:
+        """Those of them that are not held yet."""
+        known = manager_named(self.manager).installed(hands.reader)
+        names = [name for name in self.names if name in known and not known[name].held]
+        return {"manager": self.manager, "names": names} if names else None
+
+    def act(self, hands: Hands, intent: Json) -> None:
+        """Hold them."""
+        manager_named(intent["manager"]).set_hold(hands.machine, intent["names"], held=True)
+
+    @classmethod
+    def undo(cls, hands: Hands, intent: Json) -> Taken:
+        """Let go of those that are still held."""
+        manager = manager_named(intent["manager"])
+        known = manager.installed(hands.reader)
+        names = [name for name in intent["names"] if name in known and known[name].held]
+        manager.set_hold(hands.machine, names, held=False)
+        return Taken()
+
+
+def _before(name: str, package: Package | None, after: str) -> Json:
+    if package is None or package.state == "absent":
+        return {"name": name, "state": "absent", "version": "", "auto": False, "held": False, "after": after}
+    return {
+        "name": name,
+        "state": package.state,
+        "version": package.version,
+        "auto": package.auto,
+        "held": package.held,
+        "after": after,
+    }
+
+
+def _to_remove(items: list[Json], known: dict[str, Package], *, purge: bool) -> list[str]:
+    """Packages to go: wholly (`purge`) where there was nothing, or back to their configuration files alone."""
+    before = "absent" if purge else "config-files"
+    return [
+        item["name"]
+        for item in items
+        if item["state"] == before and item["name"] in known and known[item["name"]].state not in ("absent", before)
+    ]
+
+
+def _available(
+    manager: PackageManager, hands: Hands, items: list[Json], known: dict[str, Package]
+) -> tuple[list[Spec], tuple[str, ...]]:
+    """The versions to go back to that a repository still has, and words for those that none has."""
+    specs = [Spec(item["name"], item["version"]) for item in items if _version_differs(item, known)]
+    left = []
+    for spec in list(specs) if specs and not _can_install(manager, hands, specs) else ():
+        if not _can_install(manager, hands, [spec]):
+            specs.remove(spec)
+            left.append(f"package {spec.name}: no repository has version {spec.version} any more")
+    return specs, tuple(left)
+
+
+def _can_install(manager: PackageManager, hands: Hands, specs: list[Spec]) -> bool:
+    try:
+        manager.simulate(hands.reader, install=specs, override_holds=True)
+    except CommandError:
+        return False
+    return True
+
+
+def _version_differs(item: Json, known: dict[str, Package]) -> bool:
+    package = known.get(item["name"])
+    return item["state"] == "installed" and (package is None or package.version != item["version"])
+
+
+def _removable(
+    manager: PackageManager, hands: Hands, names: list[str], items: list[Json]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Of the names, those that can go without taking along what somebody else has installed since, and words for the rest."""
+    ours = {item["name"] for item in items}
+    removable, left = list(names), []
+    while removable:
+        foreign = _dragged_along(manager, hands, removable) - ours
+        if not foreign:
+            break
+        needed = [name for name in removable if _dragged_along(manager, hands, [name]) & foreign]
+        removable = [name for name in removable if name not in needed]
+        left += [f"package {name}: {', '.join(sorted(foreign))} need it" for name in needed]
+        ours -= set(needed)
+    return removable, tuple(left)
+
+
+def _dragged_along(manager: PackageManager, hands: Hands, names: list[str]) -> set[str]:
+    changes = manager.simulate(hands.reader, purge=names, override_holds=True)
+    return {change.name for change in changes if not change.after}
+
+
+def _restore_marks(manager: PackageManager, hands: Hands, items: list[Json]) -> None:
+    known = manager.installed(hands.reader)
+    for auto in (True, False):
+        names = [
+            item["name"]
+            for item in items
+            if item["state"] == "installed"
+            and item["name"] in known
+            and item["auto"] is auto is not known[item["name"]].auto
+        ]
+        manager.set_auto(hands.machine, names, auto=auto)
+    for held in (True, False):
+        names = [
+            item["name"]
+            for item in items
+            if item["state"] == "installed"
+            and item["name"] in known
+            and item["held"] is held is not known[item["name"]].held
+        ]
+        manager.set_hold(hands.machine, names, held=held)

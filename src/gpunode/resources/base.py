@@ -1,0 +1,54 @@
+"""What a resource is: a noun of the host that can observe itself, tell its differences, and converge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gpunode.host.reader import Reader
+from gpunode.host.writer import Writer
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One respect in which the host is not as wanted.
+
+    `field` names it within the resource; `found` and `wanted` are for people; `diff` is a unified diff where there is text to show.
+    """
+
+    field: str
+    found: str
+    wanted: str
+    why: str
+    diff: str = ""
+
+
+@dataclass(frozen=True)
+class Consequences:
+    """What converging brings with it, for the plan: units restarted, and what cannot be undone, in those words."""
+
+    restarts: tuple[str, ...] = ()
+    irreversible: tuple[str, ...] = ()
+
+
+class Resource(Protocol):
+    """A noun of the host. Frozen data: what is wanted. `observe` reads only; `converge` changes through the Writer's verbs only."""
+
+    @property
+    def id(self) -> str:
+        """`kind:name`, unique within a profile: `file:/etc/profile.d/cuda.sh`."""
+
+    def observe(self, host: Reader) -> Any:
+        """What is there now, as whatever `differences` and `converge` need. Raises HostError when it cannot be known."""
+
+    def differences(self, state: Any) -> list[Difference]:
+        """How the observed state differs from what is wanted; empty when in sync."""
+
+    def consequences(self, state: Any) -> Consequences:
+        """What converging from the observed state brings with it."""
+
+    def converge(self, host: Writer, state: Any) -> None:
+        """Make it so. Called only when there are differences. Raises HostError."""
+
+
+NO_CONSEQUENCES = Consequences()
