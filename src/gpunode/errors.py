@@ -59,6 +59,12 @@ class ConflictError(GpunodeError):
     """Somebody edited what gpunode wrote, in a way that cannot be told apart from gpunode's own change."""
 
 
+class RebootRequiredError(HostError):
+    """All that can be done before a reboot is done; the rest comes after it."""
+
+    exit_code = ExitCode.REBOOT_REQUIRED
+
+
 class LockHeldError(GpunodeError):
     """Another run of gpunode is at work on this host."""
 

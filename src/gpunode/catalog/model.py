@@ -10,7 +10,10 @@ Modules = Literal["open", "proprietary", "any"]
 
 @dataclass(frozen=True)
 class Distribution:
-    """A family of distributions that share package manager, package names and repository layout."""
+    """A family of distributions that share package manager, package names and repository layout.
+
+    `own_driver` maps releases to the driver version in the distribution's own archive.
+    """
 
     name: str
     ids: tuple[str, ...]
@@ -22,6 +25,7 @@ class Distribution:
     initramfs: str
     libraries: dict[str, str]
     source: str
+    own_driver: dict[str, str] = field(default_factory=dict)
 
     def slug_of(self, version: str) -> str:
         """The repository's name for a release: `debian13`, `ubuntu2404`."""
@@ -30,7 +34,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Branch:
-    """A driver branch. `ended` or `ends`: the month of its end of life, where known; `cuda`: the newest toolkit it runs natively."""
+    """A driver branch. `ended` or `ends`: the month of its end of life, where known; `cuda`: the newest toolkit for it."""
 
     name: str
     version: str

@@ -34,8 +34,17 @@ class LoadedDriver:
 
 
 @dataclass(frozen=True)
+class Archive:
+    """The distribution's own archive, as the host's apt sources name it."""
+
+    uri: str
+    suite: str
+    signed_by: str
+
+
+@dataclass(frozen=True)
 class Facts:
-    """A host at one moment. Everything in it was read, nothing was asked of a GPU."""
+    """A host at one moment. Everything in it was read, nothing was asked of a GPU. `free` is in bytes, of the root file system."""
 
     os_id: str
     os_version: str
@@ -56,7 +65,12 @@ class Facts:
     kubeconfig: str | None
     kubelet: bool
     hostname: str
+    free: int
+    now: float
     runfile_driver: bool = False
+    initramfs: str = ""
+    engine_unit: str = ""
+    archive: Archive | None = None
 
     @property
     def libraries(self) -> str:
@@ -91,7 +105,12 @@ def gather(reader: Reader, catalog: Catalog, *, flavour: str = "auto", kubeconfi
         kubeconfig=_kubeconfig(reader, layout, kubeconfig),
         kubelet=reader.lstat(layout.device_plugins) is not None,
         hostname=(reader.read_text("/etc/hostname") or "").strip(),
+        free=reader.free_bytes("/"),
+        now=reader.now(),
         runfile_driver=reader.exists("/usr/bin/nvidia-uninstall"),
+        initramfs=next((tool for tool in ("update-initramfs", "dracut") if which(reader, tool)), ""),
+        engine_unit=_engine_unit(reader, layout),
+        archive=_archive(reader),
     )
 
 
@@ -149,6 +168,41 @@ def _flavour(reader: Reader, catalog: Catalog, wanted: str) -> Flavour:
 def _kubeconfig(reader: Reader, flavour: Flavour, wanted: str | None) -> str | None:
     path = wanted or flavour.kubeconfig
     return path if reader.exists(path) else None
+
+
+def _engine_unit(reader: Reader, flavour: Flavour) -> str:
+    """The unit of the flavour that this host has; the first of them where it has none."""
+    folders = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system")
+    found = [unit for unit in flavour.units if any(reader.exists(f"{folder}/{unit}") for folder in folders)]
+    return found[0] if found else flavour.units[0]
+
+
+def _archive(reader: Reader) -> Archive | None:
+    """The first source of apt's, of either format, that has the component `main`."""
+    for path in ("/etc/apt/sources.list", *reader.glob("/etc/apt/sources.list.d", "*")):
+        text = (reader.read(path) or b"").decode("utf-8", "replace")
+        found = _deb822_archive(text) if path.endswith(".sources") else _one_line_archive(text)
+        if found:
+            return found
+    return None
+
+
+def _deb822_archive(text: str) -> Archive | None:
+    for paragraph in text.split("\n\n"):
+        lines = [line for line in paragraph.splitlines() if not line.startswith("#")]
+        fields = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        if "main" in fields.get("components", "").split() and fields.get("enabled", "yes") != "no":
+            return Archive(fields["uris"].split()[0], fields["suites"].split()[0], fields.get("signed-by", ""))
+    return None
+
+
+def _one_line_archive(text: str) -> Archive | None:
+    for line in text.splitlines():
+        found = re.match(r"deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
+        if found and "main" in found[4].split():
+            signed = re.search(r"signed-by=(\S+)", found[1] or "")
+            return Archive(found[2], found[3], signed[1] if signed else "")
+    return None
 
 
 def _secure_boot(reader: Reader) -> bool | None:

@@ -24,6 +24,11 @@ def is_loaded(reader: Reader, module: str) -> bool:
     return reader.lstat(f"/sys/module/{module}") is not None
 
 
+def is_available(reader: Reader, module: str) -> bool:
+    """True when the running kernel could load the module."""
+    return reader.query(["modinfo", "--field", "filename", module]).ok
+
+
 def load(machine: Machine, module: str) -> None:
     """`modprobe MODULE`. Raises CommandError."""
     _modprobe(machine, "load", module, ["modprobe", module])

@@ -26,7 +26,7 @@ READ_ONLY: tuple[tuple[str, ...], ...] = (
 )
 """Prefixes of read-only commands; an absolute path counts by its last component."""
 
-KUBECTL_READ_ONLY = ("get", "version", "auth", "logs", "diff", "config")
+KUBECTL_READ_ONLY = ("get", "version", "auth", "logs", "diff")
 KUBECTL = ("kubectl", "k3s", "microk8s", "k0s")
 
 
@@ -46,4 +46,5 @@ def is_read_only(argv: Sequence[str]) -> bool:
 
 def _kubectl_reads(argv: Sequence[str]) -> bool:
     verb = next((word for word in argv[1:] if not word.startswith("-") and word != "kubectl"), "")
-    return verb in KUBECTL_READ_ONLY or (verb == "apply" and "--dry-run=server" in argv)
+    waits = verb == "rollout" and "status" in argv
+    return verb in KUBECTL_READ_ONLY or waits or (verb == "apply" and "--dry-run=server" in argv)

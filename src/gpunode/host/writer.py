@@ -19,7 +19,7 @@ from gpunode.host.verbs.installer import RunInstaller
 from gpunode.host.verbs.objects import ApplyObject
 from gpunode.host.verbs.packages import HoldPackages, InstallPackages
 from gpunode.host.verbs.refresh import Refresh
-from gpunode.host.verbs.services import EnableService, LoadModule, RestartService
+from gpunode.host.verbs.services import EnableService, LoadModule, RestartService, UnloadModule
 
 
 class Writer(Reader):
@@ -52,10 +52,13 @@ class Writer(Reader):
         finally:
             self._step, self._resource = outer
 
-    def write_file(self, path: str, content: bytes, *, mode: int = 0o644) -> Entry | None:
-        """Write a whole file, its missing folders made first; None when it was as wanted. `mode` is for a new file."""
+    def write_file(self, path: str, content: bytes, *, mode: int = 0o644, style: str = "") -> Entry | None:
+        """Write a whole file, its missing folders made first; None when it was as wanted. `mode` is for a new file.
+
+        `style` is how a rollback understands the text when somebody has edited it since (see verbs/images.py).
+        """
         self._make_folders(path)
-        return self._perform(WriteFile(path, content, mode))
+        return self._perform(WriteFile(path, content, mode, style))
 
     def remove_file(self, path: str) -> None:
         """Remove a file or link; its content is kept."""
@@ -85,6 +88,10 @@ class Writer(Reader):
     def load_module(self, module: str) -> None:
         """Load a kernel module."""
         self._perform(LoadModule(module))
+
+    def unload_module(self, module: str) -> None:
+        """Unload a kernel module. Raises CommandError when it is in use."""
+        self._perform(UnloadModule(module))
 
     def run_installer(
         self, source: str, *, sha256: str, arguments: tuple[str, ...], uninstaller: tuple[str, ...], log: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gpunode.errors import HostError
 from gpunode.host.machine import FileStat
 from gpunode.host.verbs import images
 from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
@@ -30,7 +31,7 @@ class _PathChange:
         """Judge the undo against the files as the rollback would have them by then."""
         path = intent["path"]
         now = view.images[path] if path in view.images else images.capture(hands.reader, hands.store, path)
-        found = images.reverted(path, hands.store, intent["before"], intent["after"], now)
+        found = images.reverted(path, hands.store, intent["before"], intent["after"], now, intent.get("style", ""))
         view.images[path] = intent["before"] if isinstance(found, Conflict) else found
         return found if isinstance(found, Conflict) else None
 
@@ -39,7 +40,7 @@ class _PathChange:
         """Take gpunode's change out of the path, keeping what others did; with force, restore it as it was."""
         path = intent["path"]
         now = images.capture(hands.reader, hands.store, path)
-        wanted = images.reverted(path, hands.store, intent["before"], intent["after"], now)
+        wanted = images.reverted(path, hands.store, intent["before"], intent["after"], now, intent.get("style", ""))
         note = ""
         if isinstance(wanted, Conflict):
             wanted = intent["before"]
@@ -60,15 +61,18 @@ class WriteFile(_PathChange):
     path: str
     content: bytes
     mode: int = 0o644
+    style: str = ""
 
     def intent(self, hands: Hands) -> Json | None:
-        """The file before and after; None when it is as wanted."""
+        """The file before and after; None when it is as wanted. Raises HostError where there is something else than a file."""
         path = hands.reader.realpath(self.path)
         old = hands.reader.lstat(path)
+        if old is not None and old.kind != "file":
+            raise HostError(f"{path} is no file but a {old.kind}", hint=f"move {path} out of the way")
         stat = old or FileStat(kind="file", mode=self.mode)
         before = images.capture(hands.reader, hands.store, path)
         after = images.of_content(hands.store, self.content, stat)
-        return None if before == after else {"path": path, "before": before, "after": after}
+        return None if before == after else {"path": path, "before": before, "after": after, "style": self.style}
 
 
 @dataclass(frozen=True)

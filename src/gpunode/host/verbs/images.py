@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
-from gpunode.formats import text_merge, toml_edit
+from gpunode.formats import containerd_config, text_merge, toml_edit
+from gpunode.formats.toml_data import TomlError
 from gpunode.host.journal import Json
 from gpunode.host.machine import FileStat
 from gpunode.host.reader import Reader
 from gpunode.host.state import Store
 from gpunode.host.verbs.base import Conflict
+
+REVERTS: dict[str, Callable[[str | None, str, str], str | None]] = {
+    "containerd": containerd_config.revert,
+    "toml": toml_edit.revert,
+}
+"""How gpunode's keys are taken out of a file of a style, others' edits kept."""
 
 
 def capture(reader: Reader, store: Store, path: str) -> Json | None:
@@ -46,9 +54,12 @@ def stat_of(image: Json) -> FileStat:
 
 
 def reverted(
-    path: str, store: Store, before: Json | None, after: Json | None, now: Json | None
+    path: str, store: Store, before: Json | None, after: Json | None, now: Json | None, style: str = ""
 ) -> Json | Conflict | None:
-    """The path with gpunode's change (`before` → `after`) taken out of `now`, and everything else kept."""
+    """The path with gpunode's change (`before` → `after`) taken out of `now`, and everything else kept.
+
+    `style` is how the text is understood: `containerd`, `toml`, or plain lines.
+    """
     if now in (before, after):
         return before
     if now is None:
@@ -58,11 +69,13 @@ def reverted(
             path, "gpunode moved this file aside, and somebody has made another since", _diff(path, store, now, before)
         )
     if now["kind"] == after["kind"] == "file" and (before is None or before["kind"] == "file"):
-        return _reverted_file(path, store, before, after, now)
+        return _reverted_file(path, store, before, after, now, style)
     return Conflict(path, "somebody has replaced it since gpunode wrote it", _diff(path, store, now, before))
 
 
-def _reverted_file(path: str, store: Store, before: Json | None, after: Json, now: Json) -> Json | Conflict | None:
+def _reverted_file(
+    path: str, store: Store, before: Json | None, after: Json, now: Json, style: str
+) -> Json | Conflict | None:
     image = dict(now)
     for attribute in ("mode", "uid", "gid", "xattrs"):
         if before is not None and now[attribute] == after[attribute]:
@@ -72,18 +85,18 @@ def _reverted_file(path: str, store: Store, before: Json | None, after: Json, no
     if before is not None and now["sha"] == before["sha"]:
         return image
     try:
-        text = _reverted_text(path, *(_text(store, image) for image in (before, after, now)))
-    except (toml_edit.RevertConflict, UnicodeDecodeError, toml_edit.TomlError) as error:
+        text = _reverted_text(style, *(_text(store, image) for image in (before, after, now)))
+    except (toml_edit.RevertConflict, toml_edit.EditError, TomlError, UnicodeDecodeError) as error:
         return Conflict(path, f"somebody has edited it since: {error}", _diff(path, store, now, before))
     if text is None:
         return None
     return {**image, "sha": store.put(text.encode())}
 
 
-def _reverted_text(path: str, before: str | None, written: str | None, now: str | None) -> str | None:
+def _reverted_text(style: str, before: str | None, written: str | None, now: str | None) -> str | None:
     written, now = written or "", now or ""
-    if path.endswith(".toml") or ".toml." in path:
-        return toml_edit.revert(before, written, now)
+    if style in REVERTS:
+        return REVERTS[style](before, written, now)
     merged = text_merge.merge3(written, before or "", now)
     if isinstance(merged, text_merge.Conflict):
         raise toml_edit.RevertConflict("the same lines were changed", "")

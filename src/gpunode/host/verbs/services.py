@@ -108,3 +108,31 @@ class LoadModule(_NeverConflicts):
         except CommandError as error:
             return Taken(left=(f"module {intent['module']} stays loaded until the next boot: {error.message}",))
         return Taken()
+
+
+@dataclass(frozen=True)
+class UnloadModule(_NeverConflicts):
+    """Unload a kernel module so that another version can be loaded. Undone by loading whatever is installed, last of all."""
+
+    name: ClassVar[str] = "unload-module"
+    deferred: ClassVar[bool] = True
+    module: str
+
+    def intent(self, hands: Hands) -> Json | None:
+        """None when it is not loaded."""
+        return {"module": self.module} if modules.is_loaded(hands.reader, self.module) else None
+
+    def act(self, hands: Hands, intent: Json) -> None:
+        """`modprobe --remove`. Raises CommandError when it is in use."""
+        modules.unload(hands.machine, intent["module"])
+
+    @classmethod
+    def undo(cls, hands: Hands, intent: Json) -> Taken:
+        """The packages are what they were by now: load their module."""
+        if modules.is_loaded(hands.reader, intent["module"]):
+            return Taken()
+        try:
+            modules.load(hands.machine, intent["module"])
+        except CommandError as error:
+            return Taken(left=(f"module {intent['module']} is not loaded: {error.message}",))
+        return Taken()

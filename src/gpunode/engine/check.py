@@ -1,0 +1,72 @@
+"""Plan and check: the same look at the host, told as what would change or as what has drifted."""
+
+from __future__ import annotations
+
+import time
+
+from gpunode.engine.recovery import interruption
+from gpunode.engine.results import Report
+from gpunode.engine.situation import Situation, refusals
+from gpunode.engine.survey import Survey, survey
+from gpunode.errors import RefusedError
+from gpunode.findings import recognise
+from gpunode.host.journal import Journal
+from gpunode.host.reader import Reader
+from gpunode.steps import ORDER
+from gpunode.steps.base import Context
+
+
+def plan(situation: Situation) -> Report:
+    """What apply would change. Changes nothing. Raises RefusedError with every reason when it would not begin."""
+    report, context, _host = _looked(situation, "plan")
+    reasons = refusals(situation, context)
+    if reasons:
+        raise RefusedError(tuple(reasons))
+    return report
+
+
+def check(situation: Situation) -> Report:
+    """How the host differs from the profile, and which known failures explain it. Changes nothing."""
+    report, context, host = _looked(situation, "check")
+    for step in report.steps:
+        step.findings = [each for name, each in recognise(host, context) if name == step.name]
+    if report.result == "in-sync" and any(step.findings for step in report.steps):
+        report.result = "drift"
+    return report
+
+
+def survey_all(situation: Situation, context: Context, host: Reader) -> list[Survey]:
+    """Every chosen step as found."""
+    return [survey(step, context, host) for step in situation.steps]
+
+
+def summarise(report: Report, surveys: list[Survey], *, differing: str) -> None:
+    """Fill in the result: an observation that failed first, then differences."""
+    report.steps = [each.result for each in surveys]
+    error = next((each.error for each in surveys if each.error), None)
+    if error:
+        report.result, report.error, report.hint, report.details = "failed", error.message, error.hint, error.details
+    elif any(each.pending for each in surveys):
+        report.result = "drift" if differing == "drift" else "pending"
+
+
+def missing_dependencies(situation: Situation, context: Context, host: Reader) -> list[str]:
+    """Steps left out by --step or --skip that the chosen ones stand on and that are not in sync, in words."""
+    chosen = {step.name for step in situation.steps}
+    needed = {name for step in situation.steps for name in step.after if name not in chosen}
+    return [
+        f"{step.name}, which the chosen steps stand on, is not in sync: add --step {step.name}"
+        for step in ORDER
+        if step.name in needed and survey(step, context, host).result.state not in ("in-sync", "skipped")
+    ]
+
+
+def _looked(situation: Situation, command: str) -> tuple[Report, Context, Reader]:
+    began = time.monotonic()
+    host = Reader(situation.machine, situation.network)
+    context = situation.context(host)
+    report = Report(command, interrupted=interruption(Journal(situation.machine)))
+    summarise(report, survey_all(situation, context, host), differing="drift" if command == "check" else "pending")
+    report.warnings = missing_dependencies(situation, context, host)
+    report.seconds = time.monotonic() - began
+    return report, context, host

@@ -1,0 +1,158 @@
+"""Rollback: the journal's inverses, newest first. Judged whole before it begins; nobody's edit is lost by it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from gpunode.engine.apply import require_root
+from gpunode.engine.recovery import interruption
+from gpunode.engine.results import Report
+from gpunode.engine.situation import Situation
+from gpunode.errors import ConflictError, GpunodeError, UsageError
+from gpunode.host import state
+from gpunode.host.journal import Entry, Journal
+from gpunode.host.verbs import VERBS
+from gpunode.host.verbs.base import Conflict, FileView
+from gpunode.host.verbs.files import temporary_of
+from gpunode.host.writer import Writer
+from gpunode.steps import ORDER
+
+
+def rollback(situation: Situation, *, to: str | None = None, only: tuple[str, ...] = (), force: bool = False) -> Report:
+    """Take back what gpunode did: all of it, or all after run `to`, or only some steps' part.
+
+    Raises ConflictError when somebody's edit would be lost (unless forced: it is kept in the store), UsageError, LockHeldError.
+    """
+    require_root(situation)
+    state.prepare(situation.machine)
+    with situation.machine.lock(state.LOCK, situation.note):
+        return _rollback(situation, to, only, force)
+
+
+def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force: bool) -> Report:
+    began = time.monotonic()
+    journal = Journal(situation.machine)
+    entries = chosen(journal, to, only)
+    _require_no_dependents(entries, only, force)
+    if not entries and not journal.interrupted():
+        return Report("rollback", "undone", seconds=time.monotonic() - began)
+    writer = Writer(situation.machine, journal, situation.network, on_line=situation.listener.line)
+    if not force:
+        _require_no_conflicts(writer, entries)
+    interrupted = journal.interrupted()
+    run = journal.begin("rollback", version=situation.version, note=situation.note)
+    report = Report("rollback", "undone", run=run.run)
+    try:
+        _take_back(situation, writer, entries, report, force=force)
+        for record in interrupted:
+            journal.supersede(record)
+    except GpunodeError as error:
+        report.result, report.error, report.hint, report.details = "failed", error.message, error.hint, error.details
+    journal.end(report.result)
+    report.interrupted = interruption(journal)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def chosen(journal: Journal, to: str | None, only: tuple[str, ...]) -> list[Entry]:
+    """The entries to take back, newest first. Raises UsageError for a run or step that is none."""
+    known = {step.name for step in ORDER}
+    for name in only:
+        if name not in known:
+            raise UsageError(
+                f"there is no step {name}", hint=f"the steps are: {', '.join(step.name for step in ORDER)}"
+            )
+    if to is not None and journal.run(to) is None:
+        runs = ", ".join(record.run for record in journal.runs) or "none"
+        raise UsageError(f"there is no run {to}", hint=f"runs: {runs}; see `gpunode history`")
+    last_kept = journal.run(to).run if to is not None and journal.run(to) else ""  # type: ignore[union-attr]  # checked above
+    return [
+        entry
+        for record in reversed(journal.runs)
+        if record.run > last_kept
+        for entry in reversed(record.standing)
+        if not only or entry.step in only
+    ]
+
+
+def _require_no_dependents(entries: list[Entry], only: tuple[str, ...], force: bool) -> None:
+    """Refuse to pull a step away from under others that stand."""
+    if not only or force or not entries:
+        return
+    dependents = [step.name for step in ORDER if step.name not in only and set(step.after) & set(only)]
+    standing = [name for name in dependents if name != "verify"]
+    if standing:
+        raise UsageError(
+            f"{', '.join(standing)} stand on {', '.join(only)}",
+            hint=f"take them back too: {' '.join(f'--step {name}' for name in standing)}; or --force",
+        )
+
+
+def _require_no_conflicts(writer: Writer, entries: list[Entry]) -> None:
+    view, found = FileView(), []
+    for entry in entries:
+        conflict = VERBS[entry.verb].conflict(writer.hands, entry.intent, view)
+        if conflict:
+            found.append(conflict)
+    if found:
+        raise _conflict_error(found)
+
+
+def _conflict_error(found: list[Conflict]) -> ConflictError:
+    details = tuple(
+        line for conflict in found for line in (f"{conflict.path}: {conflict.why}", *conflict.diff.splitlines())
+    )
+    names = ", ".join(conflict.path for conflict in found)
+    return ConflictError(
+        f"edited since by somebody else, and the edit cannot be told from gpunode's own: {names}; nothing was changed",
+        hint="settle it in the file, or `gpunode rollback --force` (the edit is kept in gpunode's store)",
+        details=details,
+    )
+
+
+def _take_back(situation: Situation, writer: Writer, entries: list[Entry], report: Report, *, force: bool) -> None:
+    _mark_superseded(entries)
+    for path in {entry.intent["path"] for entry in entries if "path" in entry.intent}:
+        situation.machine.remove(temporary_of(path))
+    for entry in [*(entry for entry in entries if not VERBS[entry.verb].deferred), *_deferred(writer, entries)]:
+        taken = writer.take_back(entry, force=force)
+        report.left += taken.left
+        report.warnings += [taken.note] if taken.note else []
+        situation.listener.undone(entry.step, f"{entry.verb} {subject(entry)}", taken.left)
+
+
+def _deferred(writer: Writer, entries: list[Entry]) -> Iterator[Entry]:
+    """Restarts and refreshes, each thing once: the oldest entry speaks for all, the others are noted as undone with it."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        if VERBS[entry.verb].deferred:
+            groups.setdefault((entry.verb, subject(entry)), []).append(entry)
+    for group in groups.values():
+        yield group[-1]
+        for entry in group[:-1]:
+            writer.journal.undone(entry, "with an older entry of the same")
+
+
+def _mark_superseded(entries: list[Entry]) -> None:
+    """Where an older entry takes a package back too, the newer one leaves it alone: versions in between are nobody's wish."""
+    seen: set[str] = set()
+    for entry in reversed(entries):
+        for item in entry.intent.get("transaction", []):
+            item["superseded"] = item["name"] in seen
+            seen.add(item["name"])
+
+
+def subject(entry: Entry) -> str:
+    """What an entry is about, in a word or two."""
+    intent: dict[str, Any] = entry.intent
+    for key in ("path", "unit", "module", "what", "file"):
+        if key in intent:
+            return str(intent[key])
+    if "transaction" in intent:
+        return f"({len(intent['transaction'])} packages)"
+    if "names" in intent:
+        return f"({len(intent['names'])} packages)"
+    metadata = intent["manifest"]["metadata"]
+    return f"{intent['manifest']['kind'].lower()}/{metadata['name']}"

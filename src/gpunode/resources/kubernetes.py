@@ -1,0 +1,180 @@
+"""Objects in the cluster, and a DaemonSet's rollout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gpunode.errors import CommandError, HostError
+from gpunode.host import kubectl
+from gpunode.host.kubectl import Access, Object
+from gpunode.host.reader import Reader
+from gpunode.host.verbs.objects import address
+from gpunode.host.writer import Writer
+from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+
+SERVER_SIDE = frozenset(
+    (
+        "managedFields",
+        "resourceVersion",
+        "uid",
+        "generation",
+        "creationTimestamp",
+        "selfLink",
+        "deprecated.daemonset.template.generation",
+    )
+)
+"""Fields that the server keeps for itself: they differ without anybody having changed a thing."""
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """The live object, and what the server would make of it with our manifest applied."""
+
+    live: Object | None
+    wanted: Object
+
+
+@dataclass(frozen=True)
+class KubeObject:
+    """An object as gpunode's field manager wants it; other managers' fields are not looked at."""
+
+    access: Access
+    manifest: Object
+    why: str
+
+    @property
+    def id(self) -> str:
+        """`object:kind/name`."""
+        kind, name, _ = address(self.manifest)
+        return f"object:{kind}/{name}"
+
+    def observe(self, host: Reader) -> ObjectState:
+        """The live object and the server's own dry run. Raises CommandError when the cluster cannot be asked."""
+        live = kubectl.get(host, self.access, *address(self.manifest))
+        return ObjectState(live, kubectl.dry_run(host, self.access, self.manifest))
+
+    def differences(self, state: ObjectState) -> list[Difference]:
+        """Absent, or one for each field that the server would change."""
+        if state.live is None:
+            return [Difference("object", "absent", "applied", self.why, _manifest_diff(self.manifest))]
+        before, after = dict(_leaves(state.live)), dict(_leaves(state.wanted))
+        fields = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+        return [
+            Difference(path, _word(before.get(path)), _word(after.get(path)), self.why)
+            for path in fields
+            if not path.startswith("status.")
+        ]
+
+    def consequences(self, _state: ObjectState) -> Consequences:
+        """None."""
+        return NO_CONSEQUENCES
+
+    def converge(self, host: Writer, _state: ObjectState) -> None:
+        """Apply it."""
+        host.apply_object(self.access, self.manifest)
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """A DaemonSet's pods: how many there should be, and how many are up to date and ready. None when there is no DaemonSet."""
+
+    desired: int | None
+    ready: int
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A DaemonSet whose pods all run and are ready."""
+
+    access: Access
+    name: str
+    namespace: str
+    timeout: int
+
+    @property
+    def id(self) -> str:
+        """`rollout:NAME`."""
+        return f"rollout:{self.name}"
+
+    def observe(self, host: Reader) -> RolloutState:
+        """The DaemonSet's own status."""
+        live = kubectl.get(host, self.access, "daemonset", self.name, self.namespace)
+        if live is None:
+            return RolloutState(None, 0)
+        status = live.get("status", {})
+        current = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
+        ready = min(status.get("numberReady", 0), status.get("updatedNumberScheduled", 0)) if current else 0
+        return RolloutState(status.get("desiredNumberScheduled", 0) if current else 0, ready)
+
+    def differences(self, state: RolloutState) -> list[Difference]:
+        """Pods that are not ready. A DaemonSet that finds no node to run on is not rolled out either."""
+        if state.desired is not None and 0 < state.desired <= state.ready:
+            return []
+        found = "absent" if state.desired is None else f"{state.ready} of {state.desired} pods ready"
+        return [Difference("pods", found, "all ready", "a plugin that does not run offers no GPU")]
+
+    def consequences(self, _state: RolloutState) -> Consequences:
+        """None."""
+        return NO_CONSEQUENCES
+
+    def converge(self, host: Writer, _state: RolloutState) -> None:
+        """Wait. Raises CommandError with the pod's events and last log lines."""
+        words = [
+            "rollout",
+            "status",
+            f"daemonset/{self.name}",
+            f"--namespace={self.namespace}",
+            f"--timeout={self.timeout}s",
+        ]
+        output = host.query(self.access.argv(*words), timeout=self.timeout + 10)
+        if not output.ok or self.differences(self.observe(host)):
+            raise CommandError(
+                f"the DaemonSet {self.name} is not ready after {self.timeout} s",
+                hint=f"see `kubectl -n {self.namespace} describe daemonset {self.name}`",
+                details=(*self._events(host), *self._log(host)),
+            )
+
+    def _events(self, host: Reader) -> tuple[str, ...]:
+        output = host.query(self.access.argv("get", "events", f"--namespace={self.namespace}", "--output=json"))
+        if not output.ok:
+            return ()
+        events = [event for event in json.loads(output.stdout).get("items", []) if self._concerns(event)]
+        return tuple(f"event {event.get('reason')}: {event.get('message')}" for event in events[-5:])
+
+    def _concerns(self, event: Object) -> bool:
+        return str(event.get("involvedObject", {}).get("name", "")).startswith(self.name)
+
+    def _log(self, host: Reader) -> tuple[str, ...]:
+        argv = self.access.argv("logs", f"daemonset/{self.name}", f"--namespace={self.namespace}", "--tail=8")
+        try:
+            output = host.query(argv, timeout=15)
+        except HostError:
+            return ()
+        return tuple(f"log: {line}" for line in output.stdout.splitlines()) if output.ok else ()
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of an object with its path; a list's items are named by their `name` where they have one."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            if key not in SERVER_SIDE:
+                yield from _leaves(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for number, inner in enumerate(value):
+            name = inner.get("name", number) if isinstance(inner, dict) else number
+            yield from _leaves(inner, f"{path}[{name}]")
+    else:
+        yield path, value
+
+
+def _word(value: Any) -> str:
+    return "absent" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _manifest_diff(manifest: Object) -> str:
+    from gpunode.formats.manifests import to_yaml
+
+    return "".join(f"+{line}\n" for line in to_yaml(manifest).splitlines())

@@ -1,0 +1,136 @@
+"""Packages at their versions, and holds."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+
+from gpunode.host.packages import manager_named
+from gpunode.host.packages.base import Package, Spec
+from gpunode.host.reader import Reader
+from gpunode.host.writer import Writer
+from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+
+
+@dataclass(frozen=True)
+class PackagesState:
+    """The packages that concern the resource, as the database has them."""
+
+    known: dict[str, Package]
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Packages installed, at a version where one is given. All of them in one transaction.
+
+    `family` are patterns of packages which must, where installed, be at `family_version` too: the driver's libraries move together.
+    """
+
+    name: str
+    manager: str
+    specs: tuple[Spec, ...]
+    why: str
+    family: tuple[str, ...] = ()
+    not_family: tuple[str, ...] = ()
+    family_version: str = ""
+
+    @property
+    def id(self) -> str:
+        """`packages:NAME`."""
+        return f"packages:{self.name}"
+
+    def observe(self, host: Reader) -> PackagesState:
+        """Those asked for, and those of the family."""
+        known = manager_named(self.manager).installed(host)
+        names = {spec.name for spec in self.specs}
+        return PackagesState(
+            {
+                name: package
+                for name, package in known.items()
+                if name in names or (self.family and self._is_family(name))
+            }
+        )
+
+    def differences(self, state: PackagesState) -> list[Difference]:
+        """One for each package that is absent or at another version."""
+        found = []
+        for spec in self._wanted(state):
+            package = state.known.get(spec.name)
+            if not spec.satisfied_by(package):
+                found.append(Difference(spec.name, _word(package), spec.version or "installed", self.why))
+        return found
+
+    def consequences(self, _state: PackagesState) -> Consequences:
+        """None: the transaction's inverse is recorded."""
+        return NO_CONSEQUENCES
+
+    def converge(self, host: Writer, state: PackagesState) -> None:
+        """Install, upgrade or downgrade, all at once."""
+        host.install_packages(self.manager, tuple(self._wanted(state)))
+
+    def _wanted(self, state: PackagesState) -> list[Spec]:
+        asked = {spec.name for spec in self.specs}
+        family = [
+            Spec(name, self.family_version)
+            for name, package in sorted(state.known.items())
+            if package.installed and name not in asked and self._is_family(name)
+        ]
+        return [*self.specs, *family]
+
+    def _is_family(self, name: str) -> bool:
+        return matches(name, self.family) and not matches(name, self.not_family)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Packages held at their version: those installed whose names match, `expected` among them."""
+
+    name: str
+    manager: str
+    patterns: tuple[str, ...]
+    expected: tuple[str, ...]
+    why: str
+    not_patterns: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """`hold:NAME`."""
+        return f"hold:{self.name}"
+
+    def observe(self, host: Reader) -> PackagesState:
+        """The packages that match."""
+        known = manager_named(self.manager).installed(host)
+        return PackagesState({name: package for name, package in known.items() if self._concerns(name)})
+
+    def differences(self, state: PackagesState) -> list[Difference]:
+        """One for each package that is not held."""
+        installed = [name for name, package in state.known.items() if package.installed]
+        names = sorted({*installed, *self.expected})
+        return [Difference(name, "not held", "held", self.why) for name in names if not self._is_held(state, name)]
+
+    def consequences(self, _state: PackagesState) -> Consequences:
+        """None."""
+        return NO_CONSEQUENCES
+
+    def converge(self, host: Writer, state: PackagesState) -> None:
+        """Hold those that are installed."""
+        names = [name for name, package in sorted(state.known.items()) if package.installed and not package.held]
+        host.hold_packages(self.manager, tuple(names))
+
+    def _concerns(self, name: str) -> bool:
+        return name in self.expected or (matches(name, self.patterns) and not matches(name, self.not_patterns))
+
+    @staticmethod
+    def _is_held(state: PackagesState, name: str) -> bool:
+        return name in state.known and state.known[name].held
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """True when a shell pattern of them takes the name."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _word(package: Package | None) -> str:
+    if package is None or package.state in ("absent", "config-files"):
+        return "absent"
+    return package.version if package.installed else f"{package.version} ({package.state})"
