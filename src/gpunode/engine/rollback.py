@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from gpunode.engine.apply import require_root
 from gpunode.engine.recovery import interruption
@@ -15,6 +14,7 @@ from gpunode.host import state
 from gpunode.host.journal import Entry, Journal
 from gpunode.host.verbs import VERBS
 from gpunode.host.verbs.base import Conflict, FileView
+from gpunode.host.verbs.describe import describe
 from gpunode.host.verbs.files import temporary_of
 from gpunode.host.writer import Writer
 from gpunode.steps import ORDER
@@ -120,7 +120,7 @@ def _take_back(situation: Situation, writer: Writer, entries: list[Entry], repor
         taken = writer.take_back(entry, force=force)
         report.left += taken.left
         report.warnings += [taken.note] if taken.note else []
-        situation.listener.undone(entry.step, f"{entry.verb} {subject(entry)}", taken.left)
+        situation.listener.undone(entry.step, describe(entry), taken.left)
 
 
 def _deferred(writer: Writer, entries: list[Entry]) -> Iterator[Entry]:
@@ -128,7 +128,7 @@ def _deferred(writer: Writer, entries: list[Entry]) -> Iterator[Entry]:
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
         if VERBS[entry.verb].deferred:
-            groups.setdefault((entry.verb, subject(entry)), []).append(entry)
+            groups.setdefault((entry.verb, _derived(entry)), []).append(entry)
     for group in groups.values():
         yield group[-1]
         for entry in group[:-1]:
@@ -144,15 +144,6 @@ def _mark_superseded(entries: list[Entry]) -> None:
             seen.add(item["name"])
 
 
-def subject(entry: Entry) -> str:
-    """What an entry is about, in a word or two."""
-    intent: dict[str, Any] = entry.intent
-    for key in ("path", "unit", "module", "what", "file"):
-        if key in intent:
-            return str(intent[key])
-    if "transaction" in intent:
-        return f"({len(intent['transaction'])} packages)"
-    if "names" in intent:
-        return f"({len(intent['names'])} packages)"
-    metadata = intent["manifest"]["metadata"]
-    return f"{intent['manifest']['kind'].lower()}/{metadata['name']}"
+def _derived(entry: Entry) -> str:
+    """What a deferred entry restarts, starts, loads or makes anew."""
+    return str(next(entry.intent[key] for key in ("unit", "what", "module") if key in entry.intent))

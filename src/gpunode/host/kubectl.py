@@ -11,6 +11,8 @@ from gpunode.host.machine import Machine, Output
 from gpunode.host.reader import Reader
 
 FIELD_MANAGER = "gpunode"
+CACHE = "/run/gpunode/kubectl"
+"""kubectl keeps what it learns of the API; beside root's home it would be left behind."""
 Object = dict[str, Any]
 
 
@@ -28,7 +30,7 @@ class Access:
         place = [f"--kubeconfig={self.kubeconfig}"] if self.kubeconfig else []
         place += [f"--context={self.context}"] if self.context else []
         verb, *rest = words
-        return [*self.command, verb, *place, f"--request-timeout={self.timeout}s", *rest]
+        return [*self.command, verb, *place, f"--cache-dir={CACHE}", f"--request-timeout={self.timeout}s", *rest]
 
 
 def get(reader: Reader, access: Access, kind: str, name: str, namespace: str = "") -> Object | None:

@@ -19,7 +19,7 @@ from gpunode.host.verbs.installer import RunInstaller
 from gpunode.host.verbs.objects import ApplyObject
 from gpunode.host.verbs.packages import HoldPackages, InstallPackages
 from gpunode.host.verbs.refresh import Refresh
-from gpunode.host.verbs.services import EnableService, LoadModule, RestartService, UnloadModule
+from gpunode.host.verbs.services import EnableService, LoadModule, RestartService, StopService, UnloadModule
 
 
 class Writer(Reader):
@@ -84,6 +84,10 @@ class Writer(Reader):
     def restart_service(self, unit: str, *, timeout: float) -> None:
         """Restart a unit and wait until it is up, at most `timeout` seconds. Raises CommandError with its log lines."""
         self._perform(RestartService(unit, timeout))
+
+    def stop_service(self, unit: str) -> None:
+        """Stop a unit, for as long as something else needs it stopped."""
+        self._perform(StopService(unit))
 
     def load_module(self, module: str) -> None:
         """Load a kernel module."""

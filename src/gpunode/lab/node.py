@@ -1,10 +1,17 @@
 """A lab GPU node: a lab host with all that the emulation puts there before the product runs."""
 
-from gpunode.lab import layers, product
+from pathlib import Path
+
+from gpunode.lab import gpu, layers, mirror, product
 from gpunode.lab.host import LabHost, Prepare
 
+
+def _emulated_gpu(root: Path, _address: str) -> None:
+    gpu.prepare(root)
+
+
 # What is written into a node's root before its first boot, in this order.
-EMULATION: tuple[Prepare, ...] = ()
+EMULATION: tuple[Prepare, ...] = (_emulated_gpu, mirror.prepare)
 
 
 def create_node(name: str) -> LabHost:

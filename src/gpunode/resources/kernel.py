@@ -52,6 +52,8 @@ class DriverModule:
     def converge(self, host: Writer, state: LoadedDriver | None) -> None:
         """Unload another version where there is one, then load. Raises RebootRequiredError when it is in use."""
         if state is not None:
+            # The persistence daemon keeps the module in use; its own resource starts it again.
+            host.stop_service("nvidia-persistenced.service")
             for module in DRIVER_MODULES:
                 self._unload(host, module)
         host.load_module("nvidia")

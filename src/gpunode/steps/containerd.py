@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gpunode.catalog.model import Catalog
 from gpunode.formats.containerd_config import Request
 from gpunode.resources.base import Resource
 from gpunode.resources.containerd import ContainerdConfig
 from gpunode.resources.selfconfigured import SelfConfigured
 from gpunode.steps.base import Context, Step
+
+if TYPE_CHECKING:
+    from gpunode.profile.model import HostProfile
 
 
 def resources(context: Context) -> list[Resource]:
@@ -14,14 +20,19 @@ def resources(context: Context) -> list[Resource]:
     facts, wanted = context.facts, context.profile.containerd
     if facts.flavour.engine == "self":
         return [SelfConfigured(facts.flavour.config, facts.engine_unit, wanted.runtime_name, wanted.restart_timeout)]
-    request = Request(
-        containerd_version=facts.containerd,
-        runtime_name=wanted.runtime_name,
-        binary=context.catalog.toolkit.runtime,
-        set_default=wanted.default_runtime,
-        kubernetes=context.profile.kubernetes.flavour != "none",
-    )
+    request = request_of(context.profile, context.catalog, facts.containerd)
     return [ContainerdConfig(wanted.config or facts.flavour.config, facts.engine_unit, request, wanted.restart_timeout)]
+
+
+def request_of(profile: HostProfile, catalog: Catalog, containerd_version: str) -> Request:
+    """What the config of a containerd release should bring about."""
+    return Request(
+        containerd_version=containerd_version,
+        runtime_name=profile.containerd.runtime_name,
+        binary=catalog.toolkit.runtime,
+        set_default=profile.containerd.default_runtime,
+        kubernetes=profile.kubernetes.flavour != "none",
+    )
 
 
 def refusals(context: Context) -> list[str]:

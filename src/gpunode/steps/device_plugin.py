@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gpunode.host.kubectl import Access, Object
 from gpunode.resources.base import Resource
 from gpunode.resources.kubernetes import KubeObject, Rollout
 from gpunode.steps.base import Context, Step
+
+if TYPE_CHECKING:
+    from gpunode.profile.model import HostProfile
 
 NAME = "nvidia-device-plugin-daemonset"
 REPOSITORY = "nvcr.io/nvidia/k8s-device-plugin"
@@ -18,7 +23,7 @@ def resources(context: Context) -> list[Resource]:
     if skipped(context):
         return []
     access = access_of(context)
-    runtime_class, daemonset = manifests(context)
+    runtime_class, daemonset = objects(context.profile, context.facts.flavour.device_plugins)
     return [
         KubeObject(access, runtime_class, "pods ask for the nvidia runtime by this name"),
         KubeObject(access, daemonset, "it offers nvidia.com/gpu to the kubelet"),
@@ -44,11 +49,11 @@ def skipped(context: Context) -> str:
     return ""
 
 
-def manifests(context: Context) -> list[Object]:
-    """The objects, as `render device-plugin` prints them."""
-    plugin, runtime = context.profile.device_plugin, context.profile.containerd.runtime_name
+def objects(profile: HostProfile, folder: str) -> list[Object]:
+    """RuntimeClass and DaemonSet, as `render device-plugin` prints them; `folder` is the kubelet's for device plugins."""
+    plugin, runtime = profile.device_plugin, profile.containerd.runtime_name
     image = plugin.image or f"{REPOSITORY}:{plugin.version}"
-    return [_runtime_class(runtime), _daemonset(image, plugin.namespace, runtime, context.facts.flavour.device_plugins)]
+    return [_runtime_class(runtime), _daemonset(image, plugin.namespace, runtime, folder)]
 
 
 def _runtime_class(runtime: str) -> Object:

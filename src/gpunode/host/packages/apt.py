@@ -21,6 +21,7 @@ SIMULATED = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^\]]+)\])?(?: \((\S+))?"
 OPTIONS = (
     "--yes",
     "--no-remove",
+    "--no-install-recommends",
     "--option=Dpkg::Options::=--force-confdef",
     "--option=Dpkg::Options::=--force-confold",
     f"--option=DPkg::Lock::Timeout={LOCK_WAIT_SECONDS}",
@@ -58,7 +59,16 @@ class Apt:
         holds = ("--allow-change-held-packages",) if override_holds else ()
         words = [*_words(install), *(f"{name}-" for name in purge), *reinstall]
         flags = ("--reinstall",) if reinstall else ()
-        argv = ["apt-get", "--simulate", "install", "--allow-downgrades", "--yes", *holds, *flags]
+        argv = [
+            "apt-get",
+            "--simulate",
+            "install",
+            "--allow-downgrades",
+            "--no-install-recommends",
+            "--yes",
+            *holds,
+            *flags,
+        ]
         output = reader.query([*argv, "--option=APT::Get::AutomaticRemove=false", *words], timeout=120)
         if not output.ok:
             raise _error(output)

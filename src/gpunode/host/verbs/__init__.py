@@ -8,7 +8,7 @@ from gpunode.host.verbs.installer import RunInstaller
 from gpunode.host.verbs.objects import ApplyObject
 from gpunode.host.verbs.packages import HoldPackages, InstallPackages
 from gpunode.host.verbs.refresh import Refresh
-from gpunode.host.verbs.services import EnableService, LoadModule, RestartService, UnloadModule
+from gpunode.host.verbs.services import EnableService, LoadModule, RestartService, StopService, UnloadModule
 
 VERBS: dict[str, type[Verb]] = {
     verb.name: verb
@@ -21,6 +21,7 @@ VERBS: dict[str, type[Verb]] = {
         HoldPackages,
         EnableService,
         RestartService,
+        StopService,
         LoadModule,
         UnloadModule,
         Refresh,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from gpunode.host.journal import Entry, Json
+from gpunode.host.journal import Json
 from gpunode.host.machine import Machine, OnBytes, OnLine
 from gpunode.host.reader import Reader
 from gpunode.host.state import Store
 
-__all__ = ["Conflict", "Deed", "Entry", "FileView", "Hands", "Json", "Taken", "Verb"]
+__all__ = ["Conflict", "FileView", "Hands", "Json", "Taken", "Verb"]
 
 
 def _quiet(_line: str) -> None:
@@ -77,10 +76,3 @@ class Verb(Protocol):
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:
         """Take it back, whether it had happened wholly, in part or not at all. Doing it twice is doing it once."""
-
-
-@dataclass(frozen=True)
-class Deed:
-    """For the journal's readers: a verb's intent in one line."""
-
-    describe: Callable[[Json], str]

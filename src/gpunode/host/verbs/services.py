@@ -84,6 +84,31 @@ class RestartService(_NeverConflicts):
 
 
 @dataclass(frozen=True)
+class StopService(_NeverConflicts):
+    """Stop a unit for a while. Undone by starting it where it was active, last of all."""
+
+    name: ClassVar[str] = "stop-service"
+    deferred: ClassVar[bool] = True
+    unit: str
+
+    def intent(self, hands: Hands) -> Json | None:
+        """None when it is not active."""
+        return {"unit": self.unit} if systemd.unit(hands.reader, self.unit).active else None
+
+    def act(self, hands: Hands, intent: Json) -> None:
+        """`systemctl stop`."""
+        systemd.control(hands.machine, "stop", intent["unit"])
+
+    @classmethod
+    def undo(cls, hands: Hands, intent: Json) -> Taken:
+        """Start it again, if it still exists and does not run."""
+        now = systemd.unit(hands.reader, intent["unit"])
+        if now.loaded and not now.active:
+            systemd.control(hands.machine, "start", intent["unit"])
+        return Taken()
+
+
+@dataclass(frozen=True)
 class LoadModule(_NeverConflicts):
     """Load a kernel module."""
 

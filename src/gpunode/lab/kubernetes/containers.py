@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from gpunode.lab.kubernetes.handlers import Handler
 
 UNKNOWN_EXIT = 137
 """The exit status of a container whose end nobody saw, such as one that a power cut ended."""
+
+_STOP_SECONDS = 5.0
 
 _DEFAULT_CAPABILITIES = (
     *("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID"),
@@ -133,10 +137,22 @@ def kill(identifier: str, signal: str) -> None:
 
 def remove(identifier: str) -> int:
     """Remove an ended container and return its exit status; UNKNOWN_EXIT when containerd does not know it."""
-    known = identifier in tasks()
-    done = _ctr("tasks", "delete", identifier) if known else None
+    code = _delete_task(identifier)
     _ctr("containers", "delete", identifier)
-    return UNKNOWN_EXIT if done is None else done.returncode
+    return code
+
+
+def _delete_task(identifier: str) -> int:
+    deadline = time.monotonic() + _STOP_SECONDS
+    # The shim learns of the end a moment after the process is gone, and a task that it holds for running stays.
+    while tasks().get(identifier, (0, ""))[1] == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if identifier not in tasks():
+        return UNKNOWN_EXIT
+    done = _ctr("tasks", "delete", identifier)
+    # ctr 1.7 exits 0 and warns of the task's status; later releases exit with it.
+    warned = re.search(r"non-zero exit code (\d+)", done.stderr)
+    return int(warned[1]) if warned else done.returncode
 
 
 def identifiers() -> list[str]:

@@ -118,7 +118,9 @@ def register(socket: str, endpoint: str, resource: str) -> None:
     """Register a plugin that serves on `endpoint` (a file beside the socket); raises grpc.RpcError."""
     with grpc.insecure_channel(f"unix://{socket}") as channel:
         call = channel.unary_unary(f"/{_REGISTRATION}/Register", lambda m: m.SerializeToString(), Empty.FromString)
-        call(RegisterRequest(version=VERSION, endpoint=endpoint, resource_name=resource), timeout=10)
+        call(
+            RegisterRequest(version=VERSION, endpoint=endpoint, resource_name=resource), timeout=10, wait_for_ready=True
+        )
 
 
 def list_and_watch(channel: grpc.Channel) -> Any:

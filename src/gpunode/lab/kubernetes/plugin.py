@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
@@ -87,7 +88,7 @@ class Plugin:
             before = _identity()
             deviceplugin.register(deviceplugin.KUBELET_SOCKET, self._socket.name, resource)
             log(f"Registered device plugin for '{resource}' with Kubelet")
-            while before == _identity():
+            while _identity() in (None, before):
                 time.sleep(_POLL_SECONDS)
             log(f"inotify: {deviceplugin.KUBELET_SOCKET} created, restarting.")
         finally:
@@ -139,6 +140,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config-file", default=os.environ.get("CONFIG_FILE", ""))
     arguments = parser.parse_args()
+    # As the first process of its container it would not be ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log(f"Starting FS watcher for {deviceplugin.FOLDER}")
     log("Starting OS watcher")
     log("Starting Plugins")

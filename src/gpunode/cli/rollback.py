@@ -1,0 +1,59 @@
+"""`gpunode rollback`: take back what gpunode did."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gpunode.cli import options
+from gpunode.cli.session import Session, situation
+from gpunode.errors import UsageError
+
+if TYPE_CHECKING:
+    from gpunode.engine.results import Report
+
+NAME = "rollback"
+
+
+def main(
+    profile: options.Profile = options.DEFAULT_PROFILE,
+    to: Annotated[str | None, typer.Option("--to", metavar="RUN", help="Keep this run and those before it.")] = None,
+    step: Annotated[
+        list[str] | None, typer.Option("--step", metavar="STEP", help="Only this step's part; may be given again.")
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Restore also what somebody has edited since; the edit is kept in the store."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    output: options.Output = options.OutputFormat.text,
+    verbose: options.Verbose = False,
+    color: options.Color = options.ColorWhen.auto,
+) -> None:
+    """Take back what gpunode did, newest first: all of it, or back to a run, or some steps. Edits by others are kept."""
+    session = Session(NAME, output, verbose, color)
+    session.run(
+        lambda: _rollback(session, profile, to, step, force, yes), lambda terminal, report: terminal.rollback(report)
+    )
+
+
+def _rollback(session: Session, profile: str, to: str | None, step: list[str] | None, force: bool, yes: bool) -> Report:
+    from gpunode.engine.rollback import rollback
+
+    here = situation(profile)
+    if not yes:
+        _confirm(session)
+    with session.live() as listener:
+        here.listener = listener
+        return rollback(here, to=to, only=tuple(step or ()), force=force)
+
+
+def _confirm(session: Session) -> None:
+    if session.json or not sys.stdin.isatty():
+        raise UsageError(
+            "rollback asks before it changes the host, and nobody is here to answer",
+            hint="--yes goes ahead without asking",
+        )
+    typer.confirm("Take back what gpunode did on this host?", abort=True)

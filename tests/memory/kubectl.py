@@ -1,0 +1,143 @@
+"""kubectl against an object store of the lab's own API server, without the server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpunode.lab.kubernetes import api
+from gpunode.lab.kubernetes.api import Options, Target
+from gpunode.lab.kubernetes.errors import ApiError
+from gpunode.lab.kubernetes.kinds import KINDS, Kind
+from gpunode.lab.kubernetes.store import Store
+from memory.command import Answer, Call
+
+if TYPE_CHECKING:
+    from memory.machine import MemoryMachine
+
+Object = dict[str, Any]
+
+
+class Cluster(Store):
+    """The API server's objects. Nothing is kept on a disk."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nonexistent"))
+        for name in ("default", "kube-system"):
+            self.change({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "kube-apiserver")
+
+    def _load(self) -> None:
+        """Begin empty."""
+
+    def _save(self) -> None:
+        """Keep nothing."""
+
+    def change(self, body: Object, manager: str, *, dry_run: bool = False, force: bool = False) -> Object:
+        """Server-side apply by a manager. Raises ApiError."""
+        kind = _kind(body["kind"])
+        target = Target(kind, body["metadata"].get("namespace", "default"), body["metadata"]["name"])
+        options = Options(manager, dry_run=dry_run, force=force)
+        with self.lock:
+            return api.patch(self, target, "application/apply-patch+yaml", json.dumps(body).encode(), options)
+
+    def find(self, kind: str, name: str, namespace: str = "default") -> Object | None:
+        """A copy of the object; None when there is none."""
+        found = _kind(kind)
+        return self.get(self.key(found, namespace, name))
+
+    def keys(self) -> list[tuple[str, str, str]]:
+        """The objects' kinds, namespaces and names."""
+        return sorted(self._objects)
+
+    def drop(self, kind: str, name: str, namespace: str = "default") -> None:
+        """Delete an object."""
+        with self.lock:
+            self.delete(self.key(_kind(kind), namespace, name))
+
+
+def kubectl(machine: MemoryMachine, call: Call) -> Answer:
+    """`kubectl get | apply --server-side | delete | rollout status | version`."""
+    if machine.cluster is None:
+        words = "The connection to the server localhost:6443 was refused - did you specify the right host or port?"
+        return Answer(stderr=f"{words}\n", status=1)
+    verb, *rest = call.operands()
+    try:
+        if verb == "get":
+            return _get(machine.cluster, call, rest)
+        if verb == "apply":
+            return _apply(machine, machine.cluster, call)
+        if verb == "delete":
+            return _delete(machine, machine.cluster, call, rest)
+        if verb == "rollout":
+            return _rollout(machine.cluster, call, rest)
+        return Answer(json.dumps({"serverVersion": {"gitVersion": "v1.35.0"}}) + "\n")
+    except ApiError as error:
+        return Answer(stderr=_words(error), status=1)
+
+
+def _get(cluster: Cluster, call: Call, rest: list[str]) -> Answer:
+    kind, *names = rest
+    namespace = call.option("namespace", "default")
+    if not names:
+        items = cluster.list(_kind(kind), namespace if _kind(kind).namespaced else "")
+        return Answer(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}) + "\n")
+    found = cluster.find(kind, names[0], namespace)
+    if found is None:
+        if "--ignore-not-found" in call.words:
+            return Answer()
+        return Answer(
+            stderr=f'Error from server (NotFound): {_kind(kind).qualified} "{names[0]}" not found\n', status=1
+        )
+    if "--show-managed-fields" not in call.words:
+        found["metadata"].pop("managedFields", None)
+    return Answer(json.dumps(found) + "\n")
+
+
+def _apply(machine: MemoryMachine, cluster: Cluster, call: Call) -> Answer:
+    body = json.loads(call.stdin)
+    manager = call.option("field-manager", "kubectl")
+    force = "--force-conflicts" in call.words
+    would_be = cluster.change(body, manager, dry_run=True, force=force)
+    if "--dry-run=server" in call.words:
+        return Answer(json.dumps(would_be) + "\n")
+    name = f"{body['kind'].lower()}/{body['metadata']['name']}"
+    machine.effect(f"apply {name}", lambda: _nothing(cluster.change(body, manager, force=force)))
+    found = cluster.find(body["kind"], body["metadata"]["name"], body["metadata"].get("namespace", "default"))
+    return Answer(json.dumps(found) + "\n")
+
+
+def _nothing(_result: Object) -> None:
+    """An effect returns nothing."""
+
+
+def _delete(machine: MemoryMachine, cluster: Cluster, call: Call, rest: list[str]) -> Answer:
+    kind, name = rest
+    namespace = call.option("namespace", "default")
+    if cluster.find(kind, name, namespace) is None:
+        if "--ignore-not-found" in call.words:
+            return Answer()
+        return Answer(stderr=f'Error from server (NotFound): {_kind(kind).qualified} "{name}" not found\n', status=1)
+    machine.effect(f"delete {kind}/{name}", lambda: cluster.drop(kind, name, namespace))
+    return Answer(f'{_kind(kind).qualified} "{name}" deleted\n')
+
+
+def _rollout(cluster: Cluster, call: Call, rest: list[str]) -> Answer:
+    kind, name = rest[1].split("/") if "/" in rest[1] else rest[1:]
+    if cluster.find(kind, name, call.option("namespace", "default")) is None:
+        return Answer(stderr=f'Error from server (NotFound): {_kind(kind).qualified} "{name}" not found\n', status=1)
+    return Answer(f'daemon set "{name}" successfully rolled out\n')
+
+
+def _kind(word: str) -> Kind:
+    lower = word.lower()
+    for kind in KINDS:
+        if lower in (kind.plural, kind.kind.lower(), kind.qualified, *kind.short):
+            return kind
+    raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{word}"')
+
+
+def _words(error: ApiError) -> str:
+    if error.reason == "Conflict":
+        return f"error: Apply failed with 1 conflict: {error.message}\n"
+    return f"Error from server ({error.reason}): {error.message}\n"

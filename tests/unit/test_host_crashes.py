@@ -1,0 +1,270 @@
+"""Every verb, killed at every effect: whatever was done by then is taken back, also when the rollback itself is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gpunode.host.kubectl import Access
+from gpunode.host.packages.base import Spec
+from gpunode.host.writer import Writer
+from memory import Crash, MemoryMachine, catalog, gpu_host, keys, power_cut
+from memory.crash import MOMENTS
+from memory.door import open_door, roll_back
+from memory.files import Node
+from memory.installer import LOG, runfile
+from memory.snapshot import changes, snapshot
+
+RUNFILE = "https://us.download.nvidia.com/tesla/580.159.04/NVIDIA-Linux-x86_64-580.159.04.run"
+RUNTIME_CLASS = {
+    "apiVersion": "node.k8s.io/v1",
+    "kind": "RuntimeClass",
+    "metadata": {"name": "nvidia"},
+    "handler": "nvidia",
+}
+CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gpus", "namespace": "kube-system"}}
+ACCESS = Access(("kubectl",))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A host's state before gpunode comes, and what gpunode does to it."""
+
+    name: str
+    act: Callable[[Writer], Any]
+    prepare: Callable[[MemoryMachine], Any] = lambda _machine: None
+
+    def host(self) -> MemoryMachine:
+        machine = gpu_host()
+        self.prepare(machine)
+        machine.effects.restart()
+        return machine
+
+    def apply(self, machine: MemoryMachine) -> None:
+        writer = open_door(machine)
+        self.act(writer)
+        writer.journal.end("changed")
+
+
+def with_repositories(machine: MemoryMachine) -> None:
+    for repository in machine.repositories:
+        name = "cuda" if "compute" in repository.uri else "toolkit"
+        keyring = f"/usr/share/keyrings/{name}.gpg"
+        machine.files.lay(keyring, repository.key)
+        text = f"Types: deb\nURIs: {repository.uri}\nSuites: /\nSigned-By: {keyring}\n"
+        machine.files.lay(f"/etc/apt/sources.list.d/{name}.sources", text)
+    assert machine.run(["apt-get", "update", "--error-on=any"]).ok
+
+
+def with_driver(machine: MemoryMachine, version: str = "580.126.20") -> None:
+    with_repositories(machine)
+    assert machine.run(["apt-get", "install", "--yes", f"nvidia-open={version}-1"]).ok
+
+
+def with_loaded_driver(machine: MemoryMachine) -> None:
+    with_driver(machine)
+    assert machine.run(["modprobe", "nvidia"]).ok
+
+
+def with_old_toolkit_removed(machine: MemoryMachine) -> None:
+    with_repositories(machine)
+    assert machine.run(["apt-get", "install", "--yes", "nvidia-container-toolkit-base=1.19.1-1"]).ok
+    assert machine.run(["apt-get", "remove", "--yes", "nvidia-container-toolkit-base"]).ok
+
+
+def with_private_file(machine: MemoryMachine) -> None:
+    node = Node("file", b"one\ntwo\n", 0o640, 3, 4, xattrs={"user.note": b"mine"})
+    machine.files.put("/etc/modprobe.d/gpu.conf", node)
+
+
+def with_linked_file(machine: MemoryMachine) -> None:
+    machine.files.lay("/srv/config/gpu.conf", "one\n")
+    machine.files.link("/etc/modprobe.d/gpu.conf", "/srv/config/gpu.conf")
+
+
+def with_foreign_map(machine: MemoryMachine) -> None:
+    assert machine.cluster
+    machine.cluster.change({**CONFIG_MAP, "data": {"theirs": "1"}}, "admin")
+
+
+def add_repository(writer: Writer) -> None:
+    writer.write_file("/usr/share/keyrings/cuda.gpg", keys.public_key("cuda"))
+    with writer.refreshing("lists:apt"):
+        text = f"Types: deb\nURIs: {catalog.CUDA}\nSuites: /\nSigned-By: /usr/share/keyrings/cuda.gpg\n"
+        writer.write_file("/etc/apt/sources.list.d/cuda.sources", text.encode())
+
+
+def add_library_folder(writer: Writer) -> None:
+    with writer.refreshing("loader-cache", "initramfs:update-initramfs", "units"):
+        writer.write_file("/etc/ld.so.conf.d/cuda.conf", b"/usr/local/cuda/lib64\n")
+
+
+def run_installer(writer: Writer) -> None:
+    import hashlib
+
+    writer.run_installer(
+        RUNFILE,
+        sha256=hashlib.sha256(runfile("580.159.04")).hexdigest(),
+        arguments=("--silent", "--dkms"),
+        uninstaller=("/usr/bin/nvidia-uninstall", "--silent"),
+        log=LOG,
+    )
+
+
+def spec(name: str, version: str = "") -> tuple[Spec, ...]:
+    return (Spec(name, version),)
+
+
+SCENARIOS = (
+    Scenario("new-file", lambda host: host.write_file("/etc/gpu.d/deep/a.conf", b"one\n")),
+    Scenario("edited-file", lambda host: host.write_file("/etc/modprobe.d/gpu.conf", b"one\n2\n"), with_private_file),
+    Scenario("linked-file", lambda host: host.write_file("/etc/modprobe.d/gpu.conf", b"two\n"), with_linked_file),
+    Scenario("removed-file", lambda host: host.remove_file("/etc/modprobe.d/gpu.conf"), with_private_file),
+    Scenario("removed-link", lambda host: host.remove_file("/etc/modprobe.d/gpu.conf"), with_linked_file),
+    Scenario("new-link", lambda host: host.make_link("/usr/local/gpu/current", "/usr/local/cuda-13.0")),
+    Scenario("link-for-file", lambda host: host.make_link("/etc/modprobe.d/gpu.conf", "/tmp/x"), with_private_file),
+    Scenario("repository", add_repository),
+    Scenario("driver", lambda host: host.install_packages("apt", spec("nvidia-open", "580.159.04")), with_repositories),
+    Scenario("upgrade", lambda host: host.install_packages("apt", spec("nvidia-open", "580.159.04")), with_driver),
+    Scenario(
+        "reinstall", lambda host: host.install_packages("apt", (), reinstall=("libcuda1", "nvidia-smi")), with_driver
+    ),
+    Scenario(
+        "config-files",
+        lambda host: host.install_packages("apt", spec("nvidia-container-toolkit", "1.20.0")),
+        with_old_toolkit_removed,
+    ),
+    Scenario("hold", lambda host: host.hold_packages("apt", ("nvidia-open", "libcuda1", "absent")), with_driver),
+    Scenario("service", lambda host: host.enable_service("nvidia-persistenced.service"), with_driver),
+    Scenario("restart", lambda host: host.restart_service("containerd.service", timeout=60)),
+    Scenario("load", lambda host: host.load_module("nvidia"), with_driver),
+    Scenario("unload", lambda host: host.unload_module("nvidia"), with_loaded_driver),
+    Scenario("refresh", add_library_folder),
+    Scenario("installer", run_installer),
+    Scenario("new-object", lambda host: host.apply_object(ACCESS, RUNTIME_CLASS)),
+    Scenario(
+        "foreign-object",
+        lambda host: host.apply_object(ACCESS, {**CONFIG_MAP, "data": {"ours": "2"}}),
+        with_foreign_map,
+    ),
+)
+every_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+
+def assert_same(wanted: dict[str, Any], found: dict[str, Any], *where: object) -> None:
+    """Fail with nothing but the differences."""
+    differences = changes(wanted, found)
+    if differences:
+        pytest.fail(f"{where}: {differences}", pytrace=False)
+
+
+def killed(scenario: Scenario, number: int, moment: Any) -> MemoryMachine:
+    machine = scenario.host()
+    machine.effects.crash_at(number, moment)
+    with pytest.raises(Crash):
+        scenario.apply(machine)
+    machine.effects.restart()
+    return machine
+
+
+def points(run: Callable[[MemoryMachine], Any], machine: MemoryMachine) -> list[tuple[int, Any]]:
+    """Every point at which `run` can be killed."""
+    machine.effects.restart()
+    run(machine)
+    return [(number, moment) for number in range(1, machine.effects.count + 1) for moment in MOMENTS]
+
+
+def rolled_back_from(scenario: Scenario) -> MemoryMachine:
+    """A host on which the scenario was applied, its rollback to come."""
+    machine = scenario.host()
+    scenario.apply(machine)
+    return machine
+
+
+@every_scenario
+def test_is_taken_back(scenario: Scenario) -> None:
+    machine = scenario.host()
+    before = snapshot(machine)
+    scenario.apply(machine)
+    assert machine.effects.count > 3, "the scenario did something"
+    taken = roll_back(machine)
+    assert_same(before, snapshot(machine))
+    assert not [words for each in taken for words in each.left]
+
+
+@every_scenario
+def test_twice_is_once(scenario: Scenario) -> None:
+    machine = scenario.host()
+    scenario.apply(machine)
+    done = snapshot(machine)
+    scenario.apply(machine)
+    restarts = {name for name in changes(done, snapshot(machine)) if not name.startswith("unit ")}
+    assert not restarts
+
+
+@every_scenario
+def test_killed_and_rolled_back(scenario: Scenario) -> None:
+    before = snapshot(scenario.host())
+    for number, moment in points(scenario.apply, scenario.host()):
+        machine = killed(scenario, number, moment)
+        roll_back(machine)
+        assert_same(before, snapshot(machine), number, moment)
+        roll_back(machine)
+        assert_same(before, snapshot(machine), number, moment, "twice")
+
+
+@every_scenario
+def test_killed_applied_again_and_rolled_back(scenario: Scenario) -> None:
+    whole = rolled_back_from(scenario)
+    before, done = snapshot(scenario.host()), snapshot(whole)
+    for number, moment in points(scenario.apply, scenario.host()):
+        machine = killed(scenario, number, moment)
+        scenario.apply(machine)
+        assert_same(done, snapshot(machine), number, moment)
+        roll_back(machine)
+        assert_same(before, snapshot(machine), number, moment)
+
+
+@every_scenario
+def test_rollback_killed_and_rolled_back(scenario: Scenario) -> None:
+    before = snapshot(scenario.host())
+    for number, moment in points(roll_back, rolled_back_from(scenario)):
+        machine = rolled_back_from(scenario)
+        machine.effects.crash_at(number, moment)
+        with pytest.raises(Crash):
+            roll_back(machine)
+        machine.effects.restart()
+        roll_back(machine)
+        assert_same(before, snapshot(machine), number, moment)
+
+
+@every_scenario
+def test_rollback_killed_then_applied_then_rolled_back(scenario: Scenario) -> None:
+    whole = rolled_back_from(scenario)
+    before, done = snapshot(scenario.host()), snapshot(whole)
+    for number, moment in points(roll_back, rolled_back_from(scenario)):
+        machine = rolled_back_from(scenario)
+        machine.effects.crash_at(number, moment)
+        with pytest.raises(Crash):
+            roll_back(machine)
+        machine.effects.restart()
+        scenario.apply(machine)
+        assert_same(done, snapshot(machine), number, moment)
+        roll_back(machine)
+        assert_same(before, snapshot(machine), number, moment)
+
+
+@every_scenario
+def test_power_cut_and_rolled_back(scenario: Scenario) -> None:
+    """After a power cut units run by what is enabled and modules are loaded by what is installed: those are not compared."""
+    untouched = scenario.host()
+    power_cut(untouched)
+    before = snapshot(untouched, running=False)
+    for number, moment in points(scenario.apply, scenario.host()):
+        machine = killed(scenario, number, moment)
+        power_cut(machine)
+        roll_back(machine)
+        assert_same(before, snapshot(machine, running=False), number, moment)
