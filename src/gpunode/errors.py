@@ -59,6 +59,10 @@ class ConflictError(GpunodeError):
     """Somebody edited what gpunode wrote, in a way that cannot be told apart from gpunode's own change."""
 
 
+class UnknownPackageError(CommandError):
+    """The repositories' indices, as last fetched, do not have a package or a version of it."""
+
+
 class RebootRequiredError(HostError):
     """All that can be done before a reboot is done; the rest comes after it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -161,16 +162,29 @@ def _bare(names: list[str]) -> set[str]:
 
 
 def _plan(machine: MemoryMachine, call: Call, verb: str, names: list[str]) -> Plan:
-    solver = Solver(machine.dpkg.installed(), _available(machine))
+    solver = Solver(machine.dpkg.installed(), _available(machine), _pins(machine))
     if verb in ("remove", "purge"):
         return solver.solve([], names)
     remove = [name[:-1] for name in names if name.endswith("-")]
     install = [name for name in names if not name.endswith("-")]
     # What lies there in half is unpacked again by whatever apt does next.
-    install += [
-        name for name, record in machine.dpkg.records.items() if record.state == "half-installed" and name not in remove
-    ]
-    return solver.solve(install, remove, reinstall="--reinstall" in call.words)
+    again = {name for name, record in machine.dpkg.records.items() if record.state == "half-installed"}
+    again |= {word for word in install if "--reinstall" in call.words and "=" not in word}
+    return solver.solve(install, remove, again=again, fix="--fix-broken" in call.words)
+
+
+def _pins(machine: MemoryMachine) -> dict[str, str]:
+    """Packages whose candidate a preferences file decides, with the pattern of its version."""
+    found: dict[str, str] = {}
+    for name in machine.files.names("/etc/apt/preferences.d"):
+        for paragraph in re.split(r"\n\s*\n", machine.files.text(f"/etc/apt/preferences.d/{name}")):
+            fields = dict(line.partition(": ")[::2] for line in paragraph.splitlines() if not line.startswith("#"))
+            if fields.get("Pin", "").startswith("version "):
+                patterns = fields.get("Package", "").split()
+                known = {deb.name for deb in _available(machine)} | set(machine.dpkg.records)
+                pinned = {each for each in known if any(fnmatch.fnmatchcase(each, pattern) for pattern in patterns)}
+                found |= dict.fromkeys(pinned, fields["Pin"].removeprefix("version ").strip())
+    return found
 
 
 def _simulated(plan: Plan, *, purge: bool) -> Iterator[str]:
@@ -204,7 +218,9 @@ def _refuse(machine: MemoryMachine, call: Call, plan: Plan) -> None:
 def _carry_out(
     machine: MemoryMachine, plan: Plan, *, named: set[str], purge: bool, printed: str, rc: list[str]
 ) -> Answer:
-    marks = auto_marks(machine)
+    # apt writes its own marks before dpkg begins.
+    fresh = {deb.name for deb in plan.unpacked if deb.name not in plan.before}
+    _write_marks(machine, (auto_marks(machine) - set(plan.removed) | fresh) - (named & set(plan.after)))
     for name in plan.removed:
         printed += f"Removing {name} ({plan.before[name].version}) ...\n"
         dpkg.remove(machine, name, purge=purge)
@@ -214,10 +230,10 @@ def _carry_out(
     for deb in plan.unpacked:
         printed += f"Unpacking {deb.name} ({deb.version}) ...\n"
         dpkg.unpack(machine, deb)
+    for deb in plan.unpacked:
+        # A hold that apt was allowed to override is gone.
+        machine.dpkg.records[deb.name].want = "install"
     done = dpkg.configure_all(machine)
-    # apt writes its own marks after dpkg has done everything.
-    fresh = {deb.name for deb in plan.unpacked if deb.name not in plan.before}
-    _write_marks(machine, (marks - set(plan.removed) | fresh) - (named & set(plan.after)))
     if done.status:
         words = f"{done.stderr}E: Sub-process /usr/bin/dpkg returned an error code (1)\n"
         return Answer(printed + done.stdout, words, 100)

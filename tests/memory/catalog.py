@@ -18,6 +18,12 @@ PARTS = ("libcuda1", "libnvidia-ml1", "nvidia-smi", "nvidia-modprobe", "nvidia-p
 INSTALL = "[Install]\nWantedBy=multi-user.target\n"
 
 
+def driver(version: str, meta: str = "nvidia-open") -> tuple[str, ...]:
+    """Names of all packages of a driver: apt takes another version than the candidate only of what is named."""
+    kernel = "nvidia-kernel-open-dkms" if meta == "nvidia-open" else "nvidia-kernel-dkms"
+    return tuple(f"{name}={version}-1" for name in (meta, kernel, *PARTS))
+
+
 def unit(command: str, *, install: bool = True) -> str:
     """The text of a service's unit file."""
     return f"[Service]\nExecStart={command}\n{INSTALL if install else ''}"

@@ -36,7 +36,7 @@ def unpack(machine: MemoryMachine, deb: Deb) -> None:
     want = old.want if old and old.want == "hold" else "install"
 
     def half() -> None:
-        machine.dpkg.records[deb.name] = Record(deb, "half-installed", want)
+        machine.dpkg.records[deb.name] = Record(old.deb if old else deb, "half-installed", want)
 
     def whole() -> None:
         if old:

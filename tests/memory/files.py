@@ -37,6 +37,12 @@ class Tree:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {"/": Node("directory", mode=0o755)}
 
+    def copy(self) -> Tree:
+        """Another tree with the same content."""
+        other = Tree()
+        other.nodes = dict(self.nodes)
+        return other
+
     def resolve(self, path: str, *, last: bool = True, links: int = 0) -> str:
         """The path without links, its last component followed only when `last` says so."""
         if links > LINKS_AT_MOST:

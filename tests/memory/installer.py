@@ -65,7 +65,8 @@ def _payload(machine: MemoryMachine, version: str, flavour: str) -> dict[str, st
 
 def _place(machine: MemoryMachine, path: str, content: str) -> None:
     # What will be there is on the record before it is.
-    machine.files.lay(RECORD, machine.files.text(RECORD) + f"{path}\n")
+    if path not in machine.files.text(RECORD).split():
+        machine.files.lay(RECORD, machine.files.text(RECORD) + f"{path}\n")
     if content.startswith("-> "):
         machine.files.link(path, content[3:])
     else:

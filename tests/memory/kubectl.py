@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,13 @@ class Cluster(Store):
 
     def _save(self) -> None:
         """Keep nothing."""
+
+    def copy(self) -> Cluster:
+        """Another cluster with the same objects."""
+        other = Cluster.__new__(Cluster)
+        Store.__init__(other, Path("/nonexistent"))
+        other._objects, other.version = copy.deepcopy(self._objects), self.version
+        return other
 
     def change(self, body: Object, manager: str, *, dry_run: bool = False, force: bool = False) -> Object:
         """Server-side apply by a manager. Raises ApiError."""

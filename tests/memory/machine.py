@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -65,6 +66,16 @@ class MemoryMachine:
         """One counted effect, at its own moment of the clock."""
         self._clock += SECONDS_PER_EFFECT
         self.effects.do(name, change, torn)
+
+    def copy(self) -> MemoryMachine:
+        """Another machine in the same state, its effects counted from 0."""
+        other = copy.copy(self)
+        other.files, other.effects, other.commands = self.files.copy(), Effects(), []
+        other.dpkg = self.dpkg.copy()
+        other.units = {name: replace(unit, log=list(unit.log)) for name, unit in self.units.items()}
+        other.cluster = self.cluster.copy() if self.cluster else None
+        other.web, other.hangs, other._locked = dict(self.web), set(self.hangs), {}
+        return other
 
     def set_clock(self, now: float) -> None:
         """Set the clock, forward or back."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cmp_to_key
+from dataclasses import dataclass, field, replace
+from functools import cache, cmp_to_key
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -84,11 +84,16 @@ class Dpkg:
     records: dict[str, Record] = field(default_factory=dict)
     archive: list[Deb] = field(default_factory=list)
 
+    def copy(self) -> Dpkg:
+        """Another database with the same content."""
+        return Dpkg({name: replace(record) for name, record in self.records.items()}, list(self.archive))
+
     def installed(self) -> dict[str, Deb]:
         """What is there or on its way, by name: what apt counts dependencies on."""
         return {name: record.deb for name, record in self.records.items() if record.state != "config-files"}
 
 
+@cache
 def compare(one: str, other: str) -> int:
     """Debian's order of versions: negative, 0, positive."""
     (epoch, one), (other_epoch, other) = (_epoch(version) for version in (one, other))
@@ -137,17 +142,18 @@ class Dependency:
     operator: str = ""
     version: str = ""
 
-    @classmethod
-    def parse(cls, text: str) -> list[Dependency]:
-        """The alternatives of one dependency."""
-        found = [re.match(r"\s*(\S+)(?:\s*\((\S+)\s+([^)]+)\))?", each) for each in text.split("|")]
-        return [cls(match[1], match[2] or "", match[3] or "") for match in found if match]
-
     def met_by(self, deb: Deb | None) -> bool:
         """True when the package will do."""
         if deb is None or deb.name != self.name:
             return False
         return not self.operator or OPERATORS[self.operator](compare(deb.version, self.version))
+
+
+@cache
+def parse(text: str) -> list[Dependency]:
+    """The alternatives of one dependency."""
+    found = [re.match(r"\s*(\S+)(?:\s*\((\S+)\s+([^)]+)\))?", each) for each in text.split("|")]
+    return [Dependency(match[1], match[2] or "", match[3] or "") for match in found if match]
 
 
 def matches(version: str, pattern: str) -> bool:

@@ -15,15 +15,19 @@ SERVER_FIELDS = ("managedFields", "resourceVersion", "uid", "creationTimestamp",
 
 
 def snapshot(machine: MemoryMachine, *, running: bool = True) -> dict[str, Any]:
-    """Files, packages, marks, units and objects by name. `running` says whether the units' activity counts."""
+    """Files, packages, marks, units and objects by name. `running` says whether units' activity and loaded modules count."""
+    left_out = EXCLUDED if running else (*EXCLUDED, "/sys", "/proc", "/dev")
     files = {
-        path: replace(node, mtime=0.0)
-        for path, node in machine.files.nodes.items()
-        if not any(path == each or path.startswith(f"{each}/") for each in EXCLUDED)
+        path: replace(node, mtime=0.0) for path, node in machine.files.nodes.items() if not path.startswith(left_out)
     }
     marked = apt.auto_marks(machine)
     packages = {
-        f"package {name}": (record.state, record.want, record.installed_version, name in marked)
+        f"package {name}": (
+            record.state,
+            record.want,
+            record.installed_version,
+            record.state != "config-files" and name in marked,
+        )
         for name, record in machine.dpkg.records.items()
     }
     units = {f"unit {name}": unit.active for name, unit in machine.units.items() if unit.active != "inactive"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from memory.packages import VERSION_KEY, Deb, Dependency, compare, matches
+from memory.packages import VERSION_KEY, Deb, Dependency, matches, parse
 
 ROUNDS = 200
 
@@ -37,98 +37,104 @@ class Plan:
 
 
 class Solver:
-    """Finds a plan as apt's own resolver would in simple cases: what was asked for stands, what breaks by it goes."""
+    """Finds a plan as apt's own resolver would in simple cases.
 
-    def __init__(self, installed: dict[str, Deb], available: Iterable[Deb]) -> None:
+    Only a package's candidate is ever chosen for it: the version pinned, else the highest. Other versions must be asked for by name.
+    """
+
+    def __init__(self, installed: dict[str, Deb], available: Iterable[Deb], pins: Mapping[str, str]) -> None:
         self._before = installed
+        self._pins = pins
         self._available: dict[str, list[Deb]] = {}
-        for deb in [*available, *installed.values()]:
+        for deb in [*installed.values(), *available]:
             offers = self._available.setdefault(deb.name, [])
             if all(deb.version != other.version for other in offers):
                 offers.append(deb)
         for offers in self._available.values():
             offers.sort(key=lambda deb: VERSION_KEY(deb.version), reverse=True)
 
-    def solve(self, install: Sequence[str], remove: Sequence[str] = (), *, reinstall: bool = False) -> Plan:
-        """The plan for `name`, `name=version` words. Raises AptError."""
+    def solve(
+        self, install: Sequence[str], remove: Sequence[str] = (), *, again: Collection[str] = (), fix: bool = False
+    ) -> Plan:
+        """The plan for `name`, `name=version` words; `again` are laid down once more. Raises AptError."""
         after = dict(self._before)
         fixed: dict[str, Deb] = {}
-        again: set[str] = set()
         for word in install:
             name, _, pattern = word.partition("=")
-            deb = self._choose(name, pattern)
-            if reinstall and not pattern and name in self._before:
-                deb = self._before[name]
-            if reinstall and deb is self._before.get(name):
-                again.add(name)
-            after[name] = fixed[name] = deb
+            after[name] = fixed[name] = self._choose(name, pattern, stay=name in again)
         for name in remove:
             self._require_known(name)
             after.pop(name, None)
+        if not fix:
+            self._refuse_broken(after)
         self._settle(after, fixed, frozenset(remove))
-        return Plan(self._before, after, again)
+        return Plan(self._before, after, {name for name in again if after.get(name) is self._before.get(name)})
+
+    def _refuse_broken(self, after: dict[str, Deb]) -> None:
+        """What was broken before must be mended by what was asked for: apt does not do it by the way."""
+        was = {deb.name for deb, _ in self._broken(self._before)}
+        if any(deb.name in was and deb is self._before.get(deb.name) for deb, _ in self._broken(after)):
+            raise AptError(
+                "Unmet dependencies. Try 'apt --fix-broken install' with no packages (or specify a solution)."
+            )
 
     def _require_known(self, name: str) -> None:
         if name not in self._available:
             raise AptError(f"Unable to locate package {name}")
 
-    def _choose(self, name: str, pattern: str) -> Deb:
+    def _candidate(self, name: str) -> Deb | None:
+        offers = self._available.get(name, [])
+        pinned = [deb for deb in offers if name in self._pins and matches(deb.version, self._pins[name])]
+        return next(iter(pinned or offers), None)
+
+    def _choose(self, name: str, pattern: str, *, stay: bool) -> Deb:
         self._require_known(name)
-        offers = [deb for deb in self._available[name] if not pattern or matches(deb.version, pattern)]
+        here = self._before.get(name)
+        if not pattern:
+            return here if stay and here else self._candidate(name) or self._available[name][0]
+        offers = [deb for deb in self._available[name] if matches(deb.version, pattern)]
         if not offers:
             raise AptError(f"Version '{pattern}' for '{name}' was not found")
-        here = self._before.get(name)
-        if here and not pattern and compare(here.version, offers[0].version) >= 0:
-            return here
         return here if here and here.version == offers[0].version else offers[0]
 
     def _settle(self, after: dict[str, Deb], fixed: dict[str, Deb], forbidden: frozenset[str]) -> None:
+        tried: set[str] = set()
         for _ in range(ROUNDS):
             broken = next(self._broken(after), None)
             if broken is None:
                 return
             deb, needed = broken
-            found = None if needed is None else self._provider(needed, fixed, forbidden)
+            found = self._provider(needed, fixed, forbidden)
+            candidate = self._candidate(deb.name)
             if found:
                 after[found.name] = found
-            elif deb.name not in fixed:
-                self._repair_or_drop(after, deb, forbidden)
-            else:
+            elif deb.name in fixed:
                 raise AptError("Unable to correct problems, you have held broken packages.")
+            elif needed and candidate and deb.name not in tried and candidate.version != deb.version:
+                tried.add(deb.name)
+                after[deb.name] = candidate
+            else:
+                del after[deb.name]
         raise AptError("Error, pkgProblemResolver::Resolve generated breaks, this may be caused by held packages.")
 
-    def _broken(self, after: dict[str, Deb]) -> Iterator[tuple[Deb, list[Dependency] | None]]:
+    @staticmethod
+    def _broken(after: dict[str, Deb]) -> Iterator[tuple[Deb, list[Dependency]]]:
+        """Packages whose dependencies are not met, each with those; and those that another conflicts with."""
         for deb in sorted(after.values(), key=lambda deb: deb.name):
             for text in deb.depends:
-                needed = Dependency.parse(text)
+                needed = parse(text)
                 if not any(each.met_by(after.get(each.name)) for each in needed):
                     yield deb, needed
             for other in deb.conflicts:
                 if other in after and other != deb.name:
-                    yield after[other], None
+                    yield after[other], []
 
     def _provider(self, needed: list[Dependency], fixed: dict[str, Deb], forbidden: frozenset[str]) -> Deb | None:
         for each in needed:
-            if each.name in forbidden or each.name in fixed:
-                continue
-            for deb in self._available.get(each.name, ()):
-                if each.met_by(deb):
-                    return deb
+            candidate = self._candidate(each.name)
+            if each.name not in forbidden and each.name not in fixed and each.met_by(candidate):
+                return candidate
         return None
-
-    def _repair_or_drop(self, after: dict[str, Deb], deb: Deb, forbidden: frozenset[str]) -> None:
-        """Another version of a broken package that nobody asked for, else none of it."""
-        for other in self._available[deb.name]:
-            if other.version != after[deb.name].version and self._holds(other, after) and deb.name not in forbidden:
-                after[deb.name] = other
-                return
-        del after[deb.name]
-
-    @staticmethod
-    def _holds(deb: Deb, after: dict[str, Deb]) -> bool:
-        alternatives = [Dependency.parse(text) for text in deb.depends]
-        met = all(any(each.met_by(after.get(each.name)) for each in needed) for needed in alternatives)
-        return met and not any(name in after for name in deb.conflicts)
 
 
 def _by_dependency(debs: Sequence[Deb]) -> list[Deb]:
@@ -141,7 +147,7 @@ def _by_dependency(debs: Sequence[Deb]) -> list[Deb]:
             return
         del here[deb.name]
         for text in deb.depends:
-            for each in Dependency.parse(text):
+            for each in parse(text):
                 if each.name in here:
                     visit(here[each.name])
         done[deb.name] = deb

@@ -237,7 +237,8 @@ def test_logs_come_from_the_containers_file(cluster: Cluster) -> None:
     assert cluster.kubectl(*logs, "--tail=1").stdout == "two\n"
 
 
-def test_deleting_a_daemon_set_deletes_its_pods(cluster: Cluster) -> None:
+@pytest.mark.parametrize("policy", ["Background", "Foreground"])
+def test_deleting_a_daemon_set_deletes_its_pods(cluster: Cluster, policy: str) -> None:
     path = "/apis/apps/v1/namespaces/kube-system/daemonsets"
     owner = cluster.request("POST", path, DAEMON_SET)["metadata"]
     reference = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "plugin", "uid": owner["uid"]}
@@ -245,7 +246,7 @@ def test_deleting_a_daemon_set_deletes_its_pods(cluster: Cluster) -> None:
     pod = {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}
     pods = "/api/v1/namespaces/kube-system/pods"
     assert cluster.request("POST", pods, pod)["metadata"]["name"].startswith("plugin-")
-    cluster.request("DELETE", f"{path}/plugin", {"propagationPolicy": "Foreground"})
+    cluster.request("DELETE", f"{path}/plugin", {"propagationPolicy": policy})
     assert cluster.request("GET", pods)["items"] == []
     assert cluster.request("GET", path)["items"] == []
 

@@ -31,6 +31,8 @@ from gpunode.formats.toml_edit import EditError, RevertConflict, TomlError, get,
         ("b.a = 1\n[b.b]\nx = 1\n", ("b", "b", "y"), 2, "b.a = 1\n[b.b]\nx = 1\ny = 2\n"),
         ("a = {b = 1} # c\n", ("a", "b"), 2, "a = {b = 2} # c\n"),
         ("a = { b = { c = 1 } }\n", ("a", "b", "d"), 2, "a = { b = { c = 1, d = 2 } }\n"),
+        ('a = """x""""" # c\n', ("a",), 1, "a = 1 # c\n"),
+        ("a = [ # ] {\n  1 ] # c\n[t]\n", ("t", "b"), 2, "a = [ # ] {\n  1 ] # c\n[t]\nb = 2\n"),
         ("a = {}\n", ("a", "b", "c"), 2, "a = { b = { c = 2 } }\n"),
         ("a = {b.c = 1,'d' = 'x, }'}\n", ("a", "b", "e"), 2, "a = {b.c = 1, b.e = 2,'d' = 'x, }'}\n"),
         ("a = [\n  1, # one\n  2, # two\n]\n", ("a",), [1], "a = [\n  1, # one\n]\n"),
@@ -170,6 +172,12 @@ def test_revert_of_a_created_file_keeps_anchors_while_anything_foreign_is_left()
     assert revert(None, written, now, anchors=[("version",)]) == "version = 3\n\n[mine]\nc = 1\n"
     assert revert(None, written, written + "\n", anchors=[("version",)]) is None
     assert revert(None, written, written + "# mine\n", anchors=[("version",)]) == "# mine\n"
+
+
+def test_an_anchor_that_was_there_before_is_no_anchor() -> None:
+    written = set_keys(BEFORE, {("version",): 3})
+    now = written.replace("version = 3\n", "")
+    assert revert(BEFORE, written, now, anchors=[("version",)]) == now
 
 
 def test_revert_conflicts_show_what_happened() -> None:

@@ -119,7 +119,8 @@ def _converge(situation: Situation, step: Step, writer: Writer) -> StepResult:
         result.state, result.why, result.seconds = "failed", error.message, time.monotonic() - began
         situation.listener.step_ended(step.name, result.state, result.seconds)
         raise _StepFailedError(result, error) from None
-    result.state = "changed" if found.pending else result.state
+    if found.pending:
+        result.state, result.why = "changed", ""
     result.seconds = time.monotonic() - began
     situation.listener.step_ended(step.name, result.state, result.seconds)
     return result

@@ -2,19 +2,35 @@
 
 from pathlib import Path
 
-from gpunode.lab import gpu, layers, mirror, product
+from gpunode.lab import gpu, images, layers, mirror, product
 from gpunode.lab.host import LabHost, Prepare
+from gpunode.lab.kubernetes import image, setup
+from gpunode.lab.paths import CACHE
+
+IMAGES = CACHE / "images"
 
 
-def _emulated_gpu(root: Path, _address: str) -> None:
-    gpu.prepare(root)
+def create_node(name: str, *, cluster: bool = True, devices: tuple[str, ...] = ("10de:2330",)) -> LabHost:
+    """Make a lab GPU node with the product on it, not yet booted; a host of that name goes first. Raises LabError.
 
-
-# What is written into a node's root before its first boot, in this order.
-EMULATION: tuple[Prepare, ...] = (_emulated_gpu, mirror.prepare)
-
-
-def create_node(name: str) -> LabHost:
-    """Make a lab GPU node with the product on it, not yet booted; a host of that name goes first. Raises LabError."""
+    `cluster` says whether it is a node of a Kubernetes cluster; `devices` are its GPUs by PCI id.
+    """
     base = layers.base()
-    return LabHost.create(name, layers=[base, layers.warm(base), *product.product(base)], prepare=EMULATION)
+    stack = [base, layers.warm(base), *product.product(base)]
+
+    def emulated_gpus(root: Path, _address: str) -> None:
+        gpu.prepare(root, devices)
+
+    def emulated_cluster(root: Path, address: str) -> None:
+        setup.prepare(root, address, images=_images(stack))
+
+    emulation: list[Prepare] = [emulated_gpus, mirror.prepare]
+    if cluster:
+        emulation.append(emulated_cluster)
+    return LabHost.create(name, layers=stack, prepare=emulation)
+
+
+def _images(stack: list[Path]) -> list[Path]:
+    """What a registry would hand out, were there one: NVIDIA's sample and device plugin, in name."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    return [images.cuda_vector_add(IMAGES), image.device_plugin(stack, IMAGES)]

@@ -8,7 +8,7 @@ from datetime import datetime
 from gpunode.host.journal import Entry, RunRecord
 from gpunode.host.verbs.describe import describe
 from gpunode.report.page import Cell, Page
-from gpunode.report.words import count, duration
+from gpunode.report.words import duration
 
 _RESULT_STYLES = {"failed": "red", "interrupted": "bold yellow", "not-verified": "red", "reboot-required": "yellow"}
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from gpunode.engine.results import ProbeResult, ProbeState, Report
 from gpunode.report import steps
 from gpunode.report.page import Cell, Page
-from gpunode.report.words import count, duration, listing
+from gpunode.report.words import count, duration
 
 _STYLES: dict[ProbeState, str] = {"passed": "green", "failed": "bold red", "skipped": "dim"}
 
 
 def verify(page: Page, report: Report) -> None:
-    """The table of smoke tests, what failed and what the layers beneath it proved, and the verdict."""
+    """The table of smoke tests, what failed with its evidence, and the verdict."""
     steps.opening(page, report)
     for step in report.steps:
         steps.findings(page, step)
@@ -27,9 +27,9 @@ def verify(page: Page, report: Report) -> None:
 def table(page: Page, probes: list[ProbeResult]) -> None:
     """The smoke tests, one a row, and beneath them why any of them failed or was skipped."""
     page.grid([_row(page, probe) for probe in probes], head=("tried", "proves", "result", "time") if probes else ())
-    for at, probe in enumerate(probes):
+    for probe in probes:
         if probe.state == "failed":
-            _failure(page, probe, probes[:at])
+            _failure(page, probe)
     skipped = [probe for probe in probes if probe.state == "skipped" and probe.detail]
     if skipped:
         page.line()
@@ -46,16 +46,11 @@ def _row(page: Page, probe: ProbeResult) -> list[Cell]:
     return [(probe.tried, "dim" if probe.state == "skipped" else ""), (probe.proves, "dim"), result, time]
 
 
-def _failure(page: Page, probe: ProbeResult, before: list[ProbeResult]) -> None:
+def _failure(page: Page, probe: ProbeResult) -> None:
     page.line()
     page.line((f"{page.symbols.failed} {probe.name} failed", "bold red"), (f" (layer: {probe.layer})", "dim"))
     for line in probe.detail.splitlines():
         page.line(line, indent=2)
-    proved = [f"{other.name} ({other.proves})" for other in before if other.state == "passed"]
-    if proved:
-        page.prose(f"{listing(proved)}", "green", indent=2, lead=("beneath it passed: ", "dim"))
-    else:
-        page.line(("nothing beneath it was proved", "dim"), indent=2)
 
 
 def _verdict(page: Page, report: Report, probes: list[ProbeResult]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 
+from gpunode.errors import UnknownPackageError
 from gpunode.host.packages import manager_named
 from gpunode.host.packages.base import Package, Spec
 from gpunode.host.reader import Reader
@@ -65,8 +66,14 @@ class Packages:
         return NO_CONSEQUENCES
 
     def converge(self, host: Writer, state: PackagesState) -> None:
-        """Install, upgrade or downgrade, all at once."""
-        host.install_packages(self.manager, tuple(self._wanted(state)))
+        """Install, upgrade or downgrade, all at once; where the indices do not know a package, with fresh ones."""
+        specs = tuple(self._wanted(state))
+        try:
+            host.install_packages(self.manager, specs)
+        except UnknownPackageError:
+            with host.refreshing(f"lists:{self.manager}"):
+                pass
+            host.install_packages(self.manager, specs)
 
     def _wanted(self, state: PackagesState) -> list[Spec]:
         asked = {spec.name for spec in self.specs}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gpunode.errors import CommandError
+from gpunode.errors import CommandError, UnknownPackageError
 from gpunode.host.machine import Machine, OnLine, Output
 from gpunode.host.packages.base import Change, Package, Spec
 from gpunode.host.reader import Reader
@@ -178,7 +178,9 @@ def _error(output: Output) -> CommandError:
     errors = [line[3:].strip() for line in text.splitlines() if line.startswith("E: ")]
     what = " ".join(output.argv[:2]) if output.argv[1:2] != ("--simulate",) else "apt-get install"
     message = f"{what} failed: {errors[0] if errors else f'exit status {output.returncode}'}"
-    return CommandError(message, hint=_hint(text), details=output.last_words(15))
+    unknown = "Unable to locate package" in text or "was not found" in text
+    kind = UnknownPackageError if unknown else CommandError
+    return kind(message, hint=_hint(text), details=output.last_words(15))
 
 
 HINTS = (

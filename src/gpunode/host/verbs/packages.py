@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gpunode.errors import CommandError, HostError
+from gpunode.host import accounts
 from gpunode.host.packages import manager_named
 from gpunode.host.packages.base import Package, PackageManager, Spec
 from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
@@ -57,6 +58,7 @@ class InstallPackages(_NeverConflicts):
             "manager": self.manager,
             "install": [[spec.name, spec.version] for spec in self.specs],
             "reinstall": list(self.reinstall),
+            "users": sorted(accounts.system_users(hands.reader)),
             "transaction": [_before(change.name, known.get(change.name), change.after) for change in changes],
         }
 
@@ -79,7 +81,8 @@ class InstallPackages(_NeverConflicts):
         items = [item for item in intent["transaction"] if not item.get("superseded")]
         gone, left = _removable(manager, hands, _to_remove(items, known, purge=True), items)
         back, unavailable = _available(manager, hands, items, known)
-        left += unavailable
+        users = _users_left(hands, intent, gone)
+        users = _remove_users(hands, users)  # before their packages go: afterwards nothing tells whose they were
         manager.apply(
             hands.machine,
             install=back,
@@ -89,7 +92,13 @@ class InstallPackages(_NeverConflicts):
         )
         hands.reader.forget()
         _restore_marks(manager, hands, items)
-        return Taken(left=left)
+        return Taken(
+            left=(
+                *left,
+                *unavailable,
+                *(f"system user {name}: it runs something" for name in _remove_users(hands, users)),
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,23 @@ def _to_remove(items: list[Json], known: dict[str, Package], *, purge: bool) -> 
         item["name"]
         for item in items
         if item["state"] == before and item["name"] in known and known[item["name"]].state not in ("absent", before)
+    ]
+
+
+def _users_left(hands: Hands, intent: Json, gone: list[str]) -> list[str]:
+    """System users that were not there before and that the scripts of packages now going have made."""
+    new = [name for name in accounts.system_users(hands.reader) if name not in intent["users"]]
+    return accounts.made_by(hands.reader, gone, new) if new else []
+
+
+def _remove_users(hands: Hands, users: list[str]) -> list[str]:
+    """Remove those that run nothing; returns the others."""
+    known = accounts.system_users(hands.reader)
+    return [
+        name
+        for name in users
+        if name in known
+        and (accounts.runs_something(hands.reader, known[name]) or not accounts.remove(hands.machine, name))
     ]
 
 

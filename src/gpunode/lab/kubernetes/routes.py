@@ -108,6 +108,9 @@ def _write(store: Store, target: Target, request: Request) -> tuple[int, Object]
 
 
 def _decode(request: Request) -> Object:
+    if request.content_type.endswith("protobuf"):
+        text = f"the body of the request was in an unknown format - {request.content_type}; accepted: application/json"
+        raise ApiError(415, "UnsupportedMediaType", text)
     try:
         body = yaml.safe_load(request.body) if "yaml" in request.content_type else json.loads(request.body)
     except (ValueError, yaml.YAMLError) as error:
