@@ -14,8 +14,10 @@ EXCLUDED = ("/var/lib/gpunode", "/var/lib/apt", "/var/log", "/etc/ld.so.cache")
 SERVER_FIELDS = ("managedFields", "resourceVersion", "uid", "creationTimestamp", "generation")
 
 
-def snapshot(machine: MemoryMachine, *, running: bool = True) -> dict[str, Any]:
-    """Files, packages, marks, units and objects by name. `running` says whether units' activity and loaded modules count."""
+def snapshot(machine: MemoryMachine, *, running: bool = True, marks: bool = True) -> dict[str, Any]:
+    """Files, packages, marks, units and objects by name. `running` says whether units' activity and loaded modules count, `marks`
+    whether apt's marks do: those of packages that were being laid down at a crash are not apt's to keep.
+    """
     left_out = EXCLUDED if running else (*EXCLUDED, "/sys", "/proc", "/dev")
     files = {
         path: replace(node, mtime=0.0) for path, node in machine.files.nodes.items() if not path.startswith(left_out)
@@ -26,7 +28,7 @@ def snapshot(machine: MemoryMachine, *, running: bool = True) -> dict[str, Any]:
             record.state,
             record.want,
             record.installed_version,
-            record.state != "config-files" and name in marked,
+            marks and record.state != "config-files" and name in marked,
         )
         for name, record in machine.dpkg.records.items()
     }

@@ -99,12 +99,13 @@ class Solver:
 
     def _settle(self, after: dict[str, Deb], fixed: dict[str, Deb], forbidden: frozenset[str]) -> None:
         tried: set[str] = set()
+        dropped = set(forbidden)
         for _ in range(ROUNDS):
             broken = next(self._broken(after), None)
             if broken is None:
                 return
             deb, needed = broken
-            found = self._provider(needed, fixed, forbidden)
+            found = self._provider(needed, fixed, dropped)
             candidate = self._candidate(deb.name)
             if found:
                 after[found.name] = found
@@ -115,6 +116,7 @@ class Solver:
                 after[deb.name] = candidate
             else:
                 del after[deb.name]
+                dropped.add(deb.name)
         raise AptError("Error, pkgProblemResolver::Resolve generated breaks, this may be caused by held packages.")
 
     @staticmethod
@@ -129,10 +131,10 @@ class Solver:
                 if other in after and other != deb.name:
                     yield after[other], []
 
-    def _provider(self, needed: list[Dependency], fixed: dict[str, Deb], forbidden: frozenset[str]) -> Deb | None:
+    def _provider(self, needed: list[Dependency], fixed: dict[str, Deb], dropped: Collection[str]) -> Deb | None:
         for each in needed:
             candidate = self._candidate(each.name)
-            if each.name not in forbidden and each.name not in fixed and each.met_by(candidate):
+            if each.name not in dropped and each.name not in fixed and each.met_by(candidate):
                 return candidate
         return None
 

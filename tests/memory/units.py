@@ -145,9 +145,8 @@ def _file_state(machine: MemoryMachine, name: str) -> str:
 def _properties(machine: MemoryMachine, name: str) -> str:
     path = unit_file(machine, name)
     unit = machine.units.get(name, UnitState())
-    commands = [
-        line.partition("=")[2] for line in machine.files.text(path).splitlines() if line.startswith("ExecStart=")
-    ]
+    text = machine.files.text(path) if path else ""
+    commands = [line.partition("=")[2] for line in text.splitlines() if line.startswith("ExecStart=")]
     shown = [f"ExecMainStartTimestamp={_stamp(unit.started)}"] if name.endswith(".service") else []
     shown += [
         f"ExecStart={{ path={words.split()[0]} ; argv[]={words} ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; "

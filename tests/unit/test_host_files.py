@@ -45,26 +45,13 @@ def test_foreign_mode_and_owner_are_kept() -> None:
     assert (stat.mode, stat.uid, stat.gid) == (0o600, 7, 8)
 
 
-def test_a_foreign_line_in_a_file_of_ours_is_kept() -> None:
+def test_a_foreign_line_in_a_file_of_ours_is_not_lost_unasked() -> None:
     machine = host_with(None, AFTER)
     machine.files.lay(PATH, AFTER + "theirs\n")
-    assert not conflicts(machine)
-    roll_back(machine)
-    assert machine.files.text(PATH) == "theirs\n"
-
-
-@pytest.mark.xfail(
-    strict=True, reason="the second undo of a file that gpunode had made takes the foreign lines for a conflict"
-)
-def test_a_foreign_line_in_a_file_of_ours_survives_a_second_undo() -> None:
-    machine = host_with(None, AFTER)
-    machine.files.lay(PATH, AFTER + "theirs\n")
-    writer = open_door(machine, "rollback")
-    entry = writer.journal.runs[0].entries[0]
-    writer.take_back(entry)
-    assert machine.files.text(PATH) == "theirs\n"
-    assert writer.take_back(entry).note == ""
-    assert machine.files.text(PATH) == "theirs\n"
+    assert "-theirs\n" in conflicts(machine)[0].diff
+    roll_back(machine, force=True)
+    assert not machine.files.exists(PATH)
+    assert Store(machine).get(Store(machine).put(f"{AFTER}theirs\n".encode()))
 
 
 @pytest.mark.parametrize("after", [AFTER, "one\nfour\nfive\nsix\nseven\n", "zero\n" + BEFORE])

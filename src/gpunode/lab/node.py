@@ -1,5 +1,6 @@
 """A lab GPU node: a lab host with all that the emulation puts there before the product runs."""
 
+import shutil
 from pathlib import Path
 
 from gpunode.lab import gpu, images, layers, mirror, product
@@ -24,10 +25,17 @@ def create_node(name: str, *, cluster: bool = True, devices: tuple[str, ...] = (
     def emulated_cluster(root: Path, address: str) -> None:
         setup.prepare(root, address, images=_images(stack))
 
-    emulation: list[Prepare] = [emulated_gpus, mirror.prepare]
+    emulation: list[Prepare] = [emulated_gpus, mirror.prepare, _keep_containerd_default]
     if cluster:
         emulation.append(emulated_cluster)
     return LabHost.create(name, layers=stack, prepare=emulation)
+
+
+def _keep_containerd_default(root: Path, _address: str) -> None:
+    """A copy of the distribution's config.toml: what a configuration-management run puts back in its innocence."""
+    folder = root / "usr/share/lab-containerd"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(root / "etc/containerd/config.toml", folder / "config.toml")
 
 
 def _images(stack: list[Path]) -> list[Path]:
