@@ -69,6 +69,7 @@ class Runfile:
     open: tuple[str, ...]
     proprietary: tuple[str, ...]
     uninstaller: tuple[str, ...]
+    record: str
     log: str
     source: str
     sha256: dict[str, str] = field(default_factory=dict)

@@ -64,14 +64,14 @@ def chosen(journal: Journal, to: str | None, only: tuple[str, ...]) -> list[Entr
             raise UsageError(
                 f"there is no step {name}", hint=f"the steps are: {', '.join(step.name for step in ORDER)}"
             )
-    if to is not None and journal.run(to) is None:
+    if to is not None and (not to.isdigit() or journal.run(to) is None):
         runs = ", ".join(record.run for record in journal.runs) or "none"
         raise UsageError(f"there is no run {to}", hint=f"runs: {runs}; see `gpunode history`")
-    last_kept = journal.run(to).run if to is not None and journal.run(to) else ""  # type: ignore[union-attr]  # checked above
+    last_kept = int(to) if to is not None else 0
     return [
         entry
         for record in reversed(journal.runs)
-        if record.run > last_kept
+        if int(record.run) > last_kept
         for entry in reversed(record.standing)
         if not only or entry.step in only
     ]

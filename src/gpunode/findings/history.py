@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from gpunode.host.reader import Reader
 from gpunode.host.state import RUNS
@@ -61,7 +62,7 @@ def last_write(host: Reader, path: str) -> Written | None:
     return None
 
 
-def _events(content: bytes) -> list[dict[str, object]]:
+def _events(content: bytes) -> list[dict[str, Any]]:
     """The journal's lines; one that a crash tore says nothing."""
     found = []
     for line in content.split(b"\n"):

@@ -54,12 +54,12 @@ def _response(url: str, proxy: str | None, ca_bundle: str | None) -> Iterator[ht
         raise HostError(f"{url} is not https", hint="gpunode fetches over https alone")
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        context = ssl.create_default_context(cafile=ca_bundle)
+        context = _trust(ca_bundle)
         with (
             httpx.Client(
                 verify=context, proxy=proxy, timeout=timeout, follow_redirects=True, max_redirects=5
             ) as client,
-            client.stream("GET", url) as response,
+            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if response.status_code != 200:
                 raise HostError(f"{url} answered {response.status_code} {response.reason_phrase}")
@@ -70,6 +70,15 @@ def _response(url: str, proxy: str | None, ca_bundle: str | None) -> Iterator[ht
         raise HostError(f"cannot fetch {url}: {_reason(error)}", hint=_hint(str(error))) from None
     except OSError as error:
         raise HostError(f"cannot fetch {url}: {error.strerror or error}") from None
+
+
+def _trust(ca_bundle: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_bundle)
+    except (OSError, ssl.SSLError) as error:
+        raise HostError(
+            f"cannot use the CA bundle {ca_bundle}: {error.strerror or error}", hint="network.ca_bundle in the profile"
+        ) from None
 
 
 def _reason(error: httpx.HTTPError) -> str:

@@ -5,6 +5,7 @@ One file a run, `runs/<RUN>.jsonl`, one JSON object a line, only ever appended t
     {"t": "run", "run": …, "command": "apply", "at": …, "version": …, "note": …}      the first line
     {"t": "intend", "seq": 7, "step": …, "resource": …, "verb": …, "intent": {…}}     before acting: the inverse is in `intent`
     {"t": "outcome", "seq": 7, "state": "done" | "failed", "note": …}                 after acting
+    {"t": "aside", "seq": 7, "data": {…}}                                             an undo notes what it will not know later
     {"t": "undone", "seq": 7, "by": RUN, "note": …}                                   a rollback took it back
     {"t": "end", "result": …, "at": …}                                                the run came to its end
     {"t": "superseded", "by": RUN}                                                    interrupted, and a later run finished the job
@@ -78,7 +79,7 @@ class Journal:
     @property
     def runs(self) -> list[RunRecord]:
         """Every run, oldest first."""
-        return sorted(self._runs.values(), key=lambda record: record.run)
+        return sorted(self._runs.values(), key=lambda record: int(record.run))
 
     def run(self, name: str) -> RunRecord | None:
         """The run of that number, leading zeros or not; None when there is none."""
@@ -116,6 +117,11 @@ class Journal:
             {"t": "outcome", "seq": entry.seq, "state": state, **({"note": note} if note else {})},
         )
 
+    def aside(self, entry: Entry, data: Json) -> None:
+        """Add to an entry's intent what its undo has found out and would not find again after a crash."""
+        entry.intent.update(data)
+        self._append(self._runs[entry.run], {"t": "aside", "seq": entry.seq, "data": data})
+
     def undone(self, entry: Entry, note: str = "") -> None:
         """Record that an entry was taken back by the run being written."""
         entry.undone_by = self._writing().run
@@ -152,7 +158,7 @@ def path_of(run: str) -> str:
 
 def _load(machine: Machine) -> Iterator[RunRecord]:
     for name in machine.listdir(RUNS):
-        if name.endswith(".jsonl"):
+        if name.removesuffix(".jsonl").isdigit():
             record = _parse(name.removesuffix(".jsonl"), machine.read(f"{RUNS}/{name}"))
             if record is not None:
                 yield record
@@ -168,33 +174,41 @@ def _parse(run: str, content: bytes) -> RunRecord | None:
             continue
         if event is None:
             continue
-        if event["t"] == "run":
-            record = RunRecord(run, event["command"], event["at"], event.get("note", ""), event.get("version", ""))
-        elif record is not None and not _take(record, event):
+        try:
+            if event["t"] == "run":
+                record = RunRecord(run, event["command"], event["at"], event.get("note", ""), event.get("version", ""))
+            elif record is not None:
+                _take(record, event)
+        except (TypeError, KeyError, IndexError):
             raise HostError(
-                f"{path_of(run)} line {number} speaks of entry {event['seq']}, which is not there: the file is damaged",
+                f"{path_of(run)} line {number} does not follow from the lines before it: the file is damaged",
                 hint="restore it from a backup; nothing was changed",
-            )
+            ) from None
     return record
 
 
-def _take(record: RunRecord, event: Json) -> bool:
-    """Add one event; False when it does not follow from those before it, as after damage in the middle of the file."""
+def _take(record: RunRecord, event: Json) -> None:
+    """Add one event. Raises IndexError or KeyError when it does not follow from those before it."""
     kind = event["t"]
     if kind == "intend":
         fields = (event[key] for key in ("seq", "step", "resource", "verb", "intent"))
         record.entries.append(Entry(record.run, *fields))
-        return bool(event["seq"] == len(record.entries))
-    if kind in ("outcome", "undone"):
-        if not 1 <= event["seq"] <= len(record.entries):
-            return False
-        entry = record.entries[event["seq"] - 1]
-        if kind == "outcome":
-            entry.state, entry.note = event["state"], event.get("note", "")
-        else:
-            entry.undone_by = event["by"]
+        if event["seq"] != len(record.entries):
+            raise IndexError(event["seq"])
+    elif kind == "outcome":
+        entry = _entry(record, event["seq"])
+        entry.state, entry.note = event["state"], event.get("note", "")
+    elif kind == "aside":
+        _entry(record, event["seq"]).intent.update(event["data"])
+    elif kind == "undone":
+        _entry(record, event["seq"]).undone_by = event["by"]
     elif kind == "end":
         record.result, record.ended_at = event["result"], event["at"]
     elif kind == "superseded":
         record.superseded_by = event["by"]
-    return True
+
+
+def _entry(record: RunRecord, seq: int) -> Entry:
+    if seq < 1:
+        raise IndexError(seq)
+    return record.entries[seq - 1]

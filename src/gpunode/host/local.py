@@ -7,12 +7,12 @@ import fcntl
 import os
 import platform
 import stat as stat_module
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from gpunode.errors import HostError, LockHeldError
+from gpunode.host import commands
 from gpunode.host import download as downloads
 from gpunode.host.machine import FileStat, Kind, OnBytes, OnLine, Output
 
@@ -78,17 +78,8 @@ class LocalMachine:
     ) -> Output:
         environment = _environment(env)
         if on_line is not None:
-            return _run_streaming(argv, timeout, environment, on_line)
-        try:
-            done = subprocess.run(
-                list(argv), input=stdin, capture_output=True, text=True, errors="replace",
-                timeout=timeout, env=environment, check=False, start_new_session=True,
-            )  # fmt: skip
-        except (FileNotFoundError, PermissionError) as error:
-            return Output(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}")
-        except subprocess.TimeoutExpired:
-            raise HostError(f"`{' '.join(argv)}` did not answer in {timeout:g} s") from None
-        return Output(tuple(argv), done.returncode, done.stdout, done.stderr)
+            return commands.run_streaming(argv, timeout=timeout, env=environment, on_line=on_line)
+        return commands.run(argv, stdin=stdin, timeout=timeout, env=environment)
 
     def fetch(self, url: str, *, limit: int, proxy: str | None = None, ca_bundle: str | None = None) -> bytes:
         return downloads.fetch(url, limit=limit, proxy=proxy, ca_bundle=ca_bundle)
@@ -221,38 +212,6 @@ def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     base = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
     base["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return {**base, **(extra or {})}
-
-
-def _run_streaming(argv: Sequence[str], timeout: float, env: dict[str, str], on_line: OnLine) -> Output:
-    """Run a long command, handing out each line as it comes. Raises HostError after `timeout` seconds."""
-    import sh
-
-    lines: list[str] = []
-
-    def take(line: str) -> None:
-        lines.append(line)
-        on_line(line.rstrip("\n"))
-
-    try:
-        command = sh.Command(argv[0])
-    except sh.CommandNotFound:
-        return Output(tuple(argv), 127, "", f"{argv[0]}: command not found")
-    try:
-        command(
-            *argv[1:],
-            _env=env,
-            _out=take,
-            _err_to_out=True,
-            _timeout=timeout,
-            _in="",
-            _tty_out=False,
-            _new_session=True,
-        )
-    except sh.TimeoutException:
-        raise HostError(f"`{' '.join(argv)}` did not end in {timeout:g} s") from None
-    except sh.ErrorReturnCode as error:
-        return Output(tuple(argv), error.exit_code, "".join(lines), "")
-    return Output(tuple(argv), 0, "".join(lines), "")
 
 
 @contextlib.contextmanager

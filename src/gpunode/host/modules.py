@@ -21,7 +21,7 @@ HINTS = (
 
 def is_loaded(reader: Reader, module: str) -> bool:
     """True when the running kernel has the module."""
-    return reader.lstat(f"/sys/module/{module}") is not None
+    return reader.lstat(f"/sys/module/{module.replace('-', '_')}") is not None
 
 
 def is_available(reader: Reader, module: str) -> bool:

@@ -16,35 +16,39 @@ READ_ONLY: tuple[tuple[str, ...], ...] = (
     ("apt-mark", "showauto"),
     ("systemctl", "show"),
     ("systemctl", "is-enabled"),
-    ("journalctl",),
+    ("journalctl", "--unit"),
     ("modinfo",),
     ("ldconfig", "-p"),
     ("containerd", "--version"),
-    ("containerd", "--config"),
-    ("containerd", "config"),
+    ("containerd", "config", "default"),
+    ("containerd", "config", "dump"),
     ("ctr", "version"),
 )
 """Prefixes of read-only commands; an absolute path counts by its last component."""
 
-KUBECTL_READ_ONLY = ("get", "version", "auth", "logs", "diff")
 KUBECTL = ("kubectl", "k3s", "microk8s", "k0s")
+KUBECTL_READ_ONLY = ("get", "version", "logs", "diff")
 
 
 def is_read_only(argv: Sequence[str]) -> bool:
     """True when the command is known to change nothing.
 
-    `kubectl` counts by its verb, and `apply` only with the server's dry run, which stores nothing.
+    `kubectl` counts by its verb: `apply` only with the server's dry run, which stores nothing, `rollout` only for its status.
     """
     name = argv[0].rsplit("/", 1)[-1]
-    if name in KUBECTL:
-        return _kubectl_reads(argv)
     words = (name, *argv[1:])
-    if name == "containerd" and words[1:2] in (("--config",), ("config",)):
-        return "dump" in words or "default" in words
+    if name in KUBECTL:
+        return _kubectl_reads(words[2:] if words[1:2] == ("kubectl",) else words[1:])
+    if words[:2] == ("containerd", "--config"):
+        return words[3:] == ("config", "dump")
     return any(words[: len(prefix)] == prefix for prefix in READ_ONLY)
 
 
-def _kubectl_reads(argv: Sequence[str]) -> bool:
-    verb = next((word for word in argv[1:] if not word.startswith("-") and word != "kubectl"), "")
-    waits = verb == "rollout" and "status" in argv
-    return verb in KUBECTL_READ_ONLY or waits or (verb == "apply" and "--dry-run=server" in argv)
+def _kubectl_reads(words: Sequence[str]) -> bool:
+    """The verb comes first, as `kubectl.Access` writes it: anything else is not looked for."""
+    verb, *rest = words or ("",)
+    if verb == "apply":
+        return "--dry-run=server" in rest
+    if verb == "rollout":
+        return next((word for word in rest if not word.startswith("-")), "") == "status"
+    return verb in KUBECTL_READ_ONLY

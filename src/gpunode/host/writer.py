@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from gpunode.errors import GpunodeError
 from gpunode.host.journal import Entry, Journal
@@ -98,10 +99,17 @@ class Writer(Reader):
         self._perform(UnloadModule(module))
 
     def run_installer(
-        self, source: str, *, sha256: str, arguments: tuple[str, ...], uninstaller: tuple[str, ...], log: str
+        self,
+        source: str,
+        *,
+        sha256: str,
+        arguments: tuple[str, ...],
+        uninstaller: tuple[str, ...],
+        record: str,
+        log: str,
     ) -> None:
         """Verify and run a vendor's self-extracting installer."""
-        self._perform(RunInstaller(source, sha256, arguments, uninstaller, log))
+        self._perform(RunInstaller(source, sha256, arguments, uninstaller, record, log))
 
     def apply_object(self, access: Access, manifest: Object) -> None:
         """Apply a Kubernetes object under gpunode's field manager."""
@@ -123,6 +131,7 @@ class Writer(Reader):
     def take_back(self, entry: Entry, *, force: bool = False) -> Taken:
         """Undo one entry of the journal and record that it was undone."""
         self.hands.force = force
+        self.hands.aside = partial(self.journal.aside, entry)
         taken = VERBS[entry.verb].undo(self.hands, entry.intent)
         self.forget()
         self.journal.undone(entry, "; ".join([*taken.left, taken.note]).strip("; "))

@@ -19,6 +19,7 @@ class RunfileDriver:
     sha256: str
     arguments: tuple[str, ...]
     uninstaller: tuple[str, ...]
+    record: str
     log: str
     library: str
     why: str
@@ -49,5 +50,10 @@ class RunfileDriver:
                 hint="give it in the profile: driver.runfile.sha256",
             )
         host.run_installer(
-            self.source, sha256=self.sha256, arguments=self.arguments, uninstaller=self.uninstaller, log=self.log
+            self.source,
+            sha256=self.sha256,
+            arguments=self.arguments,
+            uninstaller=self.uninstaller,
+            record=self.record,
+            log=self.log,
         )

@@ -185,6 +185,7 @@ def _runfile(context: Context) -> list[Resource]:
             driver.runfile.sha256 or (entry.sha256.get(version, "") if facts.architecture == "x86_64" else ""),
             (*entry.arguments, *(entry.open if modules == "open" else entry.proprietary)),
             entry.uninstaller,
+            entry.record,
             entry.log,
             f"{facts.libraries}/libnvidia-ml.so.{version}",
             f"driver {version} by NVIDIA's installer",

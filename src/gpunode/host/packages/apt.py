@@ -20,13 +20,14 @@ SIMULATED = re.compile(r"^(Inst|Remv|Purg) (\S+)(?: \[([^\]]+)\])?(?: \((\S+))?"
 # A prompt would hang an unattended run; a conffile that the operator changed stays as it is.
 OPTIONS = (
     "--yes",
-    "--no-remove",
     "--no-install-recommends",
     "--option=Dpkg::Options::=--force-confdef",
     "--option=Dpkg::Options::=--force-confold",
     f"--option=DPkg::Lock::Timeout={LOCK_WAIT_SECONDS}",
     "--option=APT::Get::AutomaticRemove=false",
 )
+
+ANY_VERSION = ("--allow-downgrades", "--allow-change-held-packages")
 
 
 class Apt:
@@ -77,25 +78,22 @@ class Apt:
             for match in SIMULATED.finditer(output.stdout)
         ]
 
-    def apply(
-        self,
-        machine: Machine,
-        *,
-        install: Sequence[Spec] = (),
-        purge: Sequence[str] = (),
-        remove: Sequence[str] = (),
-        reinstall: Sequence[str] = (),
-        on_line: OnLine,
+    def install(
+        self, machine: Machine, *, install: Sequence[Spec], reinstall: Sequence[str] = (), on_line: OnLine
     ) -> None:
-        """Install first, then remove, then purge: one apt-get each, and nothing removed that was not named."""
-        allow = ("--allow-downgrades", "--allow-change-held-packages")
-        if install or reinstall:
-            flags = ("--reinstall",) if reinstall else ()
-            _apt(machine, ["install", *OPTIONS, *allow, *flags, *_words(install), *reinstall], on_line)
-        removing = tuple(option for option in OPTIONS if option != "--no-remove")
-        for verb, names in (("remove", remove), ("purge", purge)):
-            if names:
-                _apt(machine, [verb, *removing, *allow[1:], *names], on_line)
+        """One `apt-get install`, which may go back in version and past holds, and removes nothing."""
+        flags = ("--no-remove", *(("--reinstall",) if reinstall else ()))
+        _apt(machine, ["install", *OPTIONS, *ANY_VERSION, *flags, *_words(install), *reinstall], on_line)
+
+    def restore(
+        self, machine: Machine, *, install: Sequence[Spec], remove: Sequence[str], purge: Sequence[str], on_line: OnLine
+    ) -> None:
+        """One `apt-get install` for both directions (`name-` removes), then what is to leave no configuration is purged."""
+        words = [*_words(install), *(f"{name}-" for name in (*remove, *purge))]
+        if words:
+            _apt(machine, ["install", *OPTIONS, *ANY_VERSION, *words], on_line)
+        if purge:
+            _apt(machine, ["purge", *OPTIONS, *ANY_VERSION, *purge], on_line)
 
     def repair(self, machine: Machine, reader: Reader, on_line: OnLine) -> None:
         """`dpkg --configure -a`, then `apt-get install --fix-broken`, when dpkg's own audit finds something half-done."""
@@ -104,8 +102,7 @@ class Apt:
         done = machine.run(
             ["dpkg", "--configure", "-a", "--force-confold"], timeout=TRANSACTION_SECONDS, on_line=on_line
         )
-        removing = tuple(option for option in OPTIONS if option != "--no-remove")
-        _apt(machine, ["install", *removing, "--fix-broken"], on_line)
+        _apt(machine, ["install", *OPTIONS, *ANY_VERSION, "--fix-broken"], on_line)
         reader.forget()
         if not done.ok and reader.query(["dpkg", "--audit"]).stdout.strip():
             raise _error(done)
@@ -131,7 +128,7 @@ def list_file_pattern(uri: str) -> str:
 
 def _words(specs: Sequence[Spec]) -> list[str]:
     """`name`, or `name=version*`: apt takes a shell pattern, so the distribution's revision needs not be known."""
-    return [f"{spec.name}={spec.version}*" if spec.version else spec.name for spec in specs]
+    return [f"{spec.name}={spec.version}{'' if spec.exact else '*'}" if spec.version else spec.name for spec in specs]
 
 
 def _package(abbreviation: str, name: str, version: str, auto: frozenset[str]) -> Package:

@@ -28,10 +28,11 @@ class Package:
 
 @dataclass(frozen=True)
 class Spec:
-    """A package wanted, by name, at any version or one that begins with `version` at a boundary (see `version_matches`)."""
+    """A package wanted, by name, at any version or one that begins with `version` at a boundary (see `version_matches`), or `exact`ly."""
 
     name: str
     version: str = ""
+    exact: bool = False
 
     def satisfied_by(self, package: Package | None) -> bool:
         """True when the package is installed at a version that will do."""
@@ -66,17 +67,15 @@ class PackageManager(Protocol):
     ) -> list[Change]:
         """What the transaction would do. Raises HostError with the manager's own words when it cannot be done."""
 
-    def apply(
-        self,
-        machine: Machine,
-        *,
-        install: Sequence[Spec] = (),
-        purge: Sequence[str] = (),
-        remove: Sequence[str] = (),
-        reinstall: Sequence[str] = (),
-        on_line: OnLine,
+    def install(
+        self, machine: Machine, *, install: Sequence[Spec], reinstall: Sequence[str] = (), on_line: OnLine
     ) -> None:
-        """Do a transaction. Raises HostError."""
+        """Install, upgrade or downgrade; nothing is removed. Raises HostError."""
+
+    def restore(
+        self, machine: Machine, *, install: Sequence[Spec], remove: Sequence[str], purge: Sequence[str], on_line: OnLine
+    ) -> None:
+        """Versions back and packages gone in one transaction, so that none stands in another's way. Raises HostError."""
 
     def repair(self, machine: Machine, reader: Reader, on_line: OnLine) -> None:
         """Bring to an end what an interrupted transaction left half-done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -17,9 +18,16 @@ def _quiet(_line: str) -> None:
     """The default for progress: nobody is watching."""
 
 
+def _forgotten(_data: Json) -> None:
+    """The default for notes: there is no journal to note them in."""
+
+
 @dataclass
 class Hands:
-    """What a verb may act with. `on_line` gets a long command's output as it comes, `on_bytes` a download's progress."""
+    """What a verb may act with. `on_line` gets a long command's output as it comes, `on_bytes` a download's progress.
+
+    `aside` notes in the journal, durably, what an undo has found out and would not find again after a crash.
+    """
 
     machine: Machine
     reader: Reader
@@ -27,6 +35,7 @@ class Hands:
     on_line: OnLine = _quiet
     on_bytes: OnBytes | None = None
     force: bool = False
+    aside: Callable[[Json], None] = _forgotten
 
 
 @dataclass(frozen=True)

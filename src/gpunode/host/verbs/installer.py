@@ -15,7 +15,7 @@ SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class RunInstaller:
-    """Fetch an installer (or take the file given), compare its sha256, run it. `uninstaller` is what it leaves behind."""
+    """Fetch an installer (or take the file given), compare its sha256, run it. `uninstaller` and `record` are what it leaves behind."""
 
     name: ClassVar[str] = "run-installer"
     deferred: ClassVar[bool] = False
@@ -23,6 +23,7 @@ class RunInstaller:
     sha256: str
     arguments: tuple[str, ...]
     uninstaller: tuple[str, ...]
+    record: str
     log: str
 
     def intent(self, hands: Hands) -> Json | None:
@@ -30,7 +31,7 @@ class RunInstaller:
         path = self.source
         if path.startswith("https://"):
             path = f"{DOWNLOADS}/{self.sha256}.run"
-            if hands.reader.lstat(path) is None:
+            if self._digest(hands, path) != self.sha256:  # not there, or cut short the last time
                 network = hands.reader.network
                 hands.machine.download(
                     self.source, path, on_bytes=hands.on_bytes, proxy=network.proxy, ca_bundle=network.ca_bundle
@@ -41,6 +42,7 @@ class RunInstaller:
             "sha256": self.sha256,
             "arguments": list(self.arguments),
             "uninstaller": list(self.uninstaller),
+            "record": self.record,
             "log": self.log,
             "existed": hands.reader.exists(self.uninstaller[0]),
         }
@@ -66,23 +68,30 @@ class RunInstaller:
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:
         """Run the uninstaller, and take away the log that only this installation wrote."""
-        command = intent["uninstaller"]
         if intent["existed"]:
             return Taken(left=("the driver's .run installation was there before gpunode and is left as it is now",))
-        if hands.reader.exists(command[0]):
+        command = intent["uninstaller"]
+        if not hands.reader.exists(command[0]):
+            # Cut short before the uninstaller was there, or while it was at work: the installer itself knows how, by its record.
+            command = ["sh", intent["file"], "--uninstall", "--silent"] if hands.reader.exists(intent["record"]) else []
+        if command:
             output = hands.machine.run(command, timeout=SECONDS, on_line=hands.on_line)
             if not output.ok:
                 raise CommandError(
-                    f"{command[0]} failed with exit status {output.returncode}", details=output.last_words()
+                    f"{' '.join(command)} failed with exit status {output.returncode}", details=output.last_words()
                 )
         hands.reader.forget()
         return Taken()
 
-    def _verify(self, hands: Hands, path: str) -> None:
+    @staticmethod
+    def _digest(hands: Hands, path: str) -> str:
         content = hands.reader.read(path)
-        if content is None:
+        return "" if content is None else hashlib.sha256(content).hexdigest()
+
+    def _verify(self, hands: Hands, path: str) -> None:
+        found = self._digest(hands, path)
+        if not found:
             raise HostError(f"there is no installer {path}", hint="driver.runfile in the profile says where it is")
-        found = hashlib.sha256(content).hexdigest()
         if found != self.sha256:
             if path != self.source:
                 hands.machine.remove(path)

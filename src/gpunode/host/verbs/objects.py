@@ -50,6 +50,8 @@ class ApplyObject:
             now = kubectl.get(hands.reader, access, kind, name, namespace)
             if now is None:
                 return Taken()
+            if not intent["existed"] and owned_manifest(now) is None:
+                return Taken()  # somebody else made it: ours never came to be
             if not intent["existed"]:
                 kubectl.delete(hands.machine, access, kind, name, namespace)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,7 +37,7 @@ class InstallPackages(_NeverConflicts):
     def intent(self, hands: Hands) -> Json | None:
         """The whole transaction, dependencies and all, each package with what it is now. Raises HostError on a foreign hold."""
         manager = manager_named(self.manager)
-        manager.repair(hands.machine, hands.reader, hands.on_line)
+        _repair(manager, hands)
         changes = manager.simulate(hands.reader, install=self.specs, reinstall=self.reinstall, override_holds=True)
         known = manager.installed(hands.reader)
         held = sorted(change.name for change in changes if change.name in known and known[change.name].held)
@@ -66,7 +67,7 @@ class InstallPackages(_NeverConflicts):
         """Install, then mark what was asked for by name as wanted by hand."""
         manager = manager_named(intent["manager"])
         specs = [Spec(name, version) for name, version in intent["install"]]
-        manager.apply(hands.machine, install=specs, reinstall=intent["reinstall"], on_line=hands.on_line)
+        manager.install(hands.machine, install=specs, reinstall=intent["reinstall"], on_line=hands.on_line)
         hands.reader.forget()
         known = manager.installed(hands.reader)
         manager.set_auto(hands.machine, [spec.name for spec in specs if known[spec.name].auto], auto=False)
@@ -75,30 +76,20 @@ class InstallPackages(_NeverConflicts):
     def undo(cls, hands: Hands, intent: Json) -> Taken:
         """Purge what was not there, restore the versions and marks of what was."""
         manager = manager_named(intent["manager"])
-        manager.repair(hands.machine, hands.reader, hands.on_line)
-        hands.reader.forget()
+        _repair(manager, hands)
         known = manager.installed(hands.reader)
         items = [item for item in intent["transaction"] if not item.get("superseded")]
-        gone, left = _removable(manager, hands, _to_remove(items, known, purge=True), items)
         back, unavailable = _available(manager, hands, items, known)
-        users = _users_left(hands, intent, gone)
-        users = _remove_users(hands, users)  # before their packages go: afterwards nothing tells whose they were
-        manager.apply(
-            hands.machine,
-            install=back,
-            purge=gone,
-            remove=_to_remove(items, known, purge=False),
-            on_line=hands.on_line,
-        )
+        going, needed = _removable(manager, hands, _to_remove(items, known), back)
+        purge = [item["name"] for item in items if item["name"] in going and item["state"] == "absent"]
+        remove = [name for name in going if name not in purge]
+        if "made_users" not in intent:  # once the packages are gone nothing tells whose the users were
+            hands.aside({"made_users": _users_made(hands, intent, going)})
+        manager.restore(hands.machine, install=back, remove=remove, purge=purge, on_line=hands.on_line)
         hands.reader.forget()
         _restore_marks(manager, hands, items)
-        return Taken(
-            left=(
-                *left,
-                *unavailable,
-                *(f"system user {name}: it runs something" for name in _remove_users(hands, users)),
-            )
-        )
+        users = _remove_users(hands, intent.get("made_users", []))
+        return Taken(left=(*needed, *unavailable, *(f"system user {name}: it runs something" for name in users)))
 
 
 @dataclass(frozen=True)
@@ -142,17 +133,26 @@ def _before(name: str, package: Package | None, after: str) -> Json:
     }
 
 
-def _to_remove(items: list[Json], known: dict[str, Package], *, purge: bool) -> list[str]:
-    """Packages to go: wholly (`purge`) where there was nothing, or back to their configuration files alone."""
-    before = "absent" if purge else "config-files"
+def _repair(manager: PackageManager, hands: Hands) -> None:
+    """Finish what was interrupted, where it can be; a package that never configures is no reason to stop: it may be to go."""
+    with contextlib.suppress(CommandError):
+        manager.repair(hands.machine, hands.reader, hands.on_line)
+    hands.reader.forget()
+
+
+def _to_remove(items: list[Json], known: dict[str, Package]) -> list[str]:
+    """Packages to go: wholly where there was nothing, or back to their configuration files alone."""
+    gone = ("absent", "config-files")
     return [
         item["name"]
         for item in items
-        if item["state"] == before and item["name"] in known and known[item["name"]].state not in ("absent", before)
+        if item["state"] in gone
+        and item["name"] in known
+        and known[item["name"]].state not in ("absent", item["state"])
     ]
 
 
-def _users_left(hands: Hands, intent: Json, gone: list[str]) -> list[str]:
+def _users_made(hands: Hands, intent: Json, gone: list[str]) -> list[str]:
     """System users that were not there before and that the scripts of packages now going have made."""
     new = [name for name in accounts.system_users(hands.reader) if name not in intent["users"]]
     return accounts.made_by(hands.reader, gone, new) if new else []
@@ -173,7 +173,7 @@ def _available(
     manager: PackageManager, hands: Hands, items: list[Json], known: dict[str, Package]
 ) -> tuple[list[Spec], tuple[str, ...]]:
     """The versions to go back to that a repository still has, and words for those that none has."""
-    specs = [Spec(item["name"], item["version"]) for item in items if _version_differs(item, known)]
+    specs = [Spec(item["name"], item["version"], exact=True) for item in items if _version_differs(item, known)]
     left = []
     for spec in list(specs) if specs and not _can_install(manager, hands, specs) else ():
         if not _can_install(manager, hands, [spec]):
@@ -196,24 +196,24 @@ def _version_differs(item: Json, known: dict[str, Package]) -> bool:
 
 
 def _removable(
-    manager: PackageManager, hands: Hands, names: list[str], items: list[Json]
+    manager: PackageManager, hands: Hands, names: list[str], back: list[Spec]
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Of the names, those that can go without taking along what somebody else has installed since, and words for the rest."""
-    ours = {item["name"] for item in items}
-    removable, left = list(names), []
-    while removable:
-        foreign = _dragged_along(manager, hands, removable) - ours
-        if not foreign:
-            break
-        needed = [name for name in removable if _dragged_along(manager, hands, [name]) & foreign]
-        removable = [name for name in removable if name not in needed]
-        left += [f"package {name}: {', '.join(sorted(foreign))} need it" for name in needed]
-        ours -= set(needed)
-    return removable, tuple(left)
+    """Of the names, those that can go without taking along what is not ours to remove, and words for the rest."""
+    if not names or not _dragged_along(manager, hands, names, back) - set(names):
+        return names, ()
+    going: list[str] = []
+    left = []
+    for name in names:
+        foreign = _dragged_along(manager, hands, [*going, name], back) - set(names)
+        if foreign:
+            left.append(f"package {name}: {', '.join(sorted(foreign))} need it")
+        else:
+            going.append(name)
+    return going, tuple(left)
 
 
-def _dragged_along(manager: PackageManager, hands: Hands, names: list[str]) -> set[str]:
-    changes = manager.simulate(hands.reader, purge=names, override_holds=True)
+def _dragged_along(manager: PackageManager, hands: Hands, names: list[str], back: list[Spec]) -> set[str]:
+    changes = manager.simulate(hands.reader, install=back, purge=names, override_holds=True)
     return {change.name for change in changes if not change.after}
 
 

@@ -1,0 +1,83 @@
+"""Running commands: never through a shell, always with a deadline, and never held up by one that the kernel does not let die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from gpunode.errors import HostError
+from gpunode.host.machine import OnLine, Output
+
+
+def run(argv: Sequence[str], *, stdin: str, timeout: float, env: Mapping[str, str]) -> Output:
+    """Run a command to its end. Raises HostError after `timeout` seconds."""
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=dict(env),
+            start_new_session=True,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        return Output(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}")
+    try:
+        out, err = process.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _abandon(process.pid)
+        raise HostError(f"`{' '.join(argv)}` did not answer in {timeout:g} s") from None
+    except BaseException:  # Ctrl-C: what was begun for the person must not go on without them
+        _abandon(process.pid)
+        raise
+    return Output(tuple(argv), process.returncode, out, err)
+
+
+def run_streaming(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], on_line: OnLine) -> Output:
+    """Run a long command, handing out each line as it comes. Raises HostError after `timeout` seconds."""
+    import sh
+
+    lines: list[str] = []
+
+    def take(line: str) -> None:
+        lines.append(line)
+        on_line(line.rstrip("\n"))
+
+    try:
+        command = sh.Command(argv[0])
+    except sh.CommandNotFound:
+        return Output(tuple(argv), 127, "", f"{argv[0]}: command not found")
+    process = command(
+        *argv[1:],
+        _env=dict(env),
+        _out=take,
+        _err_to_out=True,
+        _in="",
+        _tty_out=False,
+        _new_session=True,
+        _bg=True,
+        _bg_exc=False,
+        _decode_errors="replace",
+    )
+    try:
+        process.wait(timeout=timeout)
+    except sh.TimeoutException:
+        _abandon(process.pid)
+        raise HostError(f"`{' '.join(argv)}` did not end in {timeout:g} s") from None
+    except sh.ErrorReturnCode as error:
+        return Output(tuple(argv), error.exit_code, "".join(lines), "")
+    except BaseException:
+        _abandon(process.pid, signal.SIGTERM)  # a package manager that is asked to stop leaves less to repair
+        raise
+    return Output(tuple(argv), 0, "".join(lines), "")
+
+
+def _abandon(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """End the command and all it started, and do not wait: one that the kernel holds would make us hang with it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, how)
