@@ -34,7 +34,7 @@ def apt_get(machine: MemoryMachine, call: Call) -> Answer:
     try:
         verb, *names = call.operands()
         if verb == "update":
-            return _update(machine)
+            return _update(machine, call)
         plan = _plan(machine, call, verb, names)
         purge = verb == "purge" or "--purge" in call.words
         printed = "Reading package lists...\nBuilding dependency tree...\nReading state information...\n"
@@ -107,10 +107,14 @@ def _one_line(text: str) -> Iterator[Source]:
         yield Source(match[2].rstrip("/") + "/", match[3], options.get("signed-by", ""))
 
 
-def _update(machine: MemoryMachine) -> Answer:
+def _update(machine: MemoryMachine, call: Call) -> Answer:
     known = {repository.uri: repository for repository in machine.repositories}
     printed, errors, wanted = "", [], set()
-    for source in sources(machine):
+    options = dict(
+        word.removeprefix("--option=").partition("=")[::2] for word in call.words if word.startswith("--option=")
+    )
+    only = options.get("Dir::Etc::SourceList", "")
+    for source in _deb822(machine.files.text(only)) if only else sources(machine):
         repository = known.get(source.uri)
         wanted.add(repository.list_file if repository else "")
         complaint = _complaint(machine, source, repository)
@@ -119,12 +123,13 @@ def _update(machine: MemoryMachine) -> Answer:
         elif repository:
             printed += f"Get:1 {source.uri}  InRelease\n"
             _fetch_list(machine, repository)
-    for name in machine.files.names("/var/lib/apt/lists"):
+    for name in machine.files.names("/var/lib/apt/lists") if not only else ():
         path = f"/var/lib/apt/lists/{name}"
         if path not in wanted:
             machine.effect(f"drop {path}", lambda path=path: machine.files.erase(path))  # type: ignore[misc] # mypy knows no bound default
-    status = 100 if errors else 0
-    return Answer(f"{printed}Reading package lists...\n", "".join(f"E: {line}\n" for line in errors), status)
+    status = 100 if errors and "--error-on=any" in call.words else 0
+    letter = "E" if status else "W"
+    return Answer(f"{printed}Reading package lists...\n", "".join(f"{letter}: {line}\n" for line in errors), status)
 
 
 def _fetch_list(machine: MemoryMachine, repository: Repository) -> None:
@@ -141,7 +146,9 @@ def _complaint(machine: MemoryMachine, source: Source, repository: Repository | 
         return f"Failed to fetch {source.uri}InRelease  Could not resolve '{host}'"
     if repository.error:
         return f"Failed to fetch {source.uri}InRelease  {repository.error}"
-    keyring = machine.files.read(source.signed_by) if machine.files.exists(source.signed_by) else b""
+    keyring = (
+        machine.files.read(source.signed_by) if source.signed_by and machine.files.exists(source.signed_by) else b""
+    )
     if not keys.holds(keyring, repository.key):
         fingerprint = keys.fingerprint(repository.key)
         return f"The repository '{source.uri}  InRelease' is not signed. Missing key {fingerprint}, which is needed to verify signature."

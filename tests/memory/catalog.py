@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memory import keys, units
+from memory import accounts, keys, units
 from memory.modules import LIBRARIES, write_loader_cache
 from memory.packages import Deb, Repository, Script, ScriptError
 
@@ -85,11 +85,18 @@ def _driver(version: str) -> list[Deb]:
             {
                 "/usr/bin/nvidia-persistenced": "#!",
                 f"/usr/lib/systemd/system/{daemon}": unit("/usr/bin/nvidia-persistenced"),
+                "/var/lib/dpkg/info/nvidia-persistenced.postinst": "#!/bin/sh\nuseradd nvidia-persistenced\n",
             },
-            postinst=enabling(daemon, start=False),
+            postinst=_set_up_persistenced,
         ),
         Deb("nvidia-fabricmanager", full, (), fabric_files),
     ]
+
+
+def _set_up_persistenced(machine: MemoryMachine) -> None:
+    """It makes a system user, which as with the real package no script removes."""
+    accounts.add(machine, "nvidia-persistenced")
+    enabling("nvidia-persistenced.service", start=False)(machine)
 
 
 def _dkms(name: str, version: str, flavour: str, other: str) -> Deb:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memory import catalog, containerd, dpkg, keys, units
+from memory import accounts, catalog, containerd, dpkg, keys, units
 from memory.apt import apt_get, apt_mark
 from memory.containerd import Release
 from memory.installer import runfile, sh, uninstall
@@ -22,7 +22,7 @@ FOLDERS = (
     "/etc/ld.so.conf.d", "/etc/modprobe.d", "/etc/modules-load.d", "/etc/profile.d", "/etc/systemd/system", "/proc/driver",
     "/root", "/run", "/sys/bus/pci/devices", "/sys/module", "/tmp", "/usr/bin", "/usr/lib/modules-load.d", "/usr/lib/systemd/system",
     "/usr/lib/x86_64-linux-gnu", "/usr/local/bin", "/usr/sbin", "/usr/share/keyrings", "/usr/src", "/var/lib/apt/lists",
-    "/var/lib/dpkg", "/var/log",
+    "/var/lib/dpkg/info", "/var/log",
 )  # fmt: skip
 PROGRAMS: dict[str, Program] = {
     "apt-get": apt_get,
@@ -37,6 +37,7 @@ PROGRAMS: dict[str, Program] = {
     "update-initramfs": update_initramfs,
     "python3": python3,
     "sh": sh,
+    "userdel": accounts.userdel,
 }
 RUNFILES = "https://us.download.nvidia.com/tesla"
 CONFIG = 'version = 2\n\n[plugins]\n  [plugins."io.containerd.grpc.v1.cri".cni]\n    bin_dir = "/usr/lib/cni"\n'
@@ -54,6 +55,7 @@ def bare_host(identity: Identity | None = None) -> MemoryMachine:
         machine.files.lay(f"/usr/bin/{name}", "#!", mode=0o755)
     machine.files.lay("/var/lib/apt/extended_states", "")
     machine.files.lay(f"/boot/initrd.img-{kernel}", "")
+    machine.files.lay(accounts.USERS, accounts.FIRST)
     machine.files.lay("/etc/hostname", "gpu-1\n")
     machine.files.lay("/etc/os-release", "".join(f'{key.upper()}="{text}"\n' for key, text in DEBIAN_13.items()))
     base = {f"{path}/": "" for path, node in machine.files.nodes.items() if node.kind == "directory"}
@@ -132,6 +134,10 @@ def _install_containerd(machine: MemoryMachine, release: Release) -> None:
         containerd.CONFIG: CONFIG,
     }
     machine.programs |= containerd.programs(release)
+    # Without its user the daemon has nobody to run as.
+    machine.unit_checks["nvidia-persistenced.service"] = lambda host: (
+        "" if accounts.has(host, "nvidia-persistenced") else "Failed to determine user credentials: No such process"
+    )
     machine.unit_checks[service] = lambda host: containerd.complaint(host, release)
     postinst = catalog.enabling(service, start=True)
     package = Deb(

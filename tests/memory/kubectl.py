@@ -97,6 +97,9 @@ def _get(cluster: Cluster, call: Call, rest: list[str]) -> Answer:
         return Answer(
             stderr=f'Error from server (NotFound): {_kind(kind).qualified} "{names[0]}" not found\n', status=1
         )
+    if found["kind"] == "DaemonSet":  # its controller is quick
+        counts = ("desiredNumberScheduled", "numberReady", "updatedNumberScheduled")
+        found["status"] = {"observedGeneration": found["metadata"]["generation"], **dict.fromkeys(counts, 1)}
     if "--show-managed-fields" not in call.words:
         found["metadata"].pop("managedFields", None)
     return Answer(json.dumps(found) + "\n")

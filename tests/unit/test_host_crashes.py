@@ -16,7 +16,7 @@ from memory import Crash, MemoryMachine, catalog, gpu_host, keys, power_cut
 from memory.crash import Moment
 from memory.door import apply, roll_back
 from memory.files import Node
-from memory.installer import LOG, runfile
+from memory.installer import LOG, RECORD, runfile
 from memory.snapshot import changes, snapshot
 
 RUNFILE = "https://us.download.nvidia.com/tesla/580.159.04/NVIDIA-Linux-x86_64-580.159.04.run"
@@ -105,9 +105,10 @@ def with_foreign_map(machine: MemoryMachine) -> None:
 
 def add_repository(writer: Writer) -> None:
     writer.write_file("/usr/share/keyrings/cuda.gpg", keys.public_key("cuda"))
-    with writer.refreshing("lists:apt"):
+    path = "/etc/apt/sources.list.d/cuda.sources"
+    with writer.refreshing(f"lists:apt:{path}"):
         text = f"Types: deb\nURIs: {catalog.CUDA}\nSuites: /\nSigned-By: /usr/share/keyrings/cuda.gpg\n"
-        writer.write_file("/etc/apt/sources.list.d/cuda.sources", text.encode())
+        writer.write_file(path, text.encode())
 
 
 def add_library_folder(writer: Writer) -> None:
@@ -123,6 +124,7 @@ def run_installer(writer: Writer) -> None:
         sha256=hashlib.sha256(runfile("580.159.04")).hexdigest(),
         arguments=("--silent", "--dkms"),
         uninstaller=("/usr/bin/nvidia-uninstall", "--silent"),
+        record=RECORD,
         log=LOG,
     )
 
@@ -168,19 +170,6 @@ SCENARIOS = (
         with_foreign_map,
     ),
 )
-HALF_INSTALLED = pytest.mark.xfail(
-    strict=True,
-    reason="an installation cut short before its uninstaller is there, or in the uninstaller, is left behind",
-)
-HALF_FETCHED = pytest.mark.xfail(strict=True, reason="a download cut short fails the next run once")
-
-
-def every_scenario_but(installer: pytest.MarkDecorator) -> pytest.MarkDecorator:
-    """Every scenario, the installer's with a mark of its own."""
-    marked = [pytest.param(each, marks=installer if each.name == "installer" else ()) for each in SCENARIOS]
-    return pytest.mark.parametrize("scenario", marked, ids=lambda scenario: scenario.name)
-
-
 every_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 
 
@@ -227,7 +216,7 @@ def test_twice_is_once(scenario: Scenario) -> None:
     assert not restarts
 
 
-@every_scenario_but(HALF_INSTALLED)
+@every_scenario
 def test_killed_and_rolled_back(scenario: Scenario) -> None:
     before = snapshot(scenario.host())
     for number, moment in points(scenario.apply, scenario.host()):
@@ -238,7 +227,7 @@ def test_killed_and_rolled_back(scenario: Scenario) -> None:
         assert_same(before, snapshot(machine), number, moment, "twice")
 
 
-@every_scenario_but(HALF_FETCHED)
+@every_scenario
 def test_killed_applied_again_and_rolled_back(scenario: Scenario) -> None:
     whole = scenario.applied()
     before, done = snapshot(scenario.host()), snapshot(whole, marks=False)
@@ -250,7 +239,7 @@ def test_killed_applied_again_and_rolled_back(scenario: Scenario) -> None:
         assert_same(before, snapshot(machine), number, moment)
 
 
-@every_scenario_but(HALF_INSTALLED)
+@every_scenario
 def test_rollback_killed_and_rolled_back(scenario: Scenario) -> None:
     before = snapshot(scenario.host())
     for number, moment in points(roll_back, scenario.applied()):
@@ -279,7 +268,7 @@ def test_rollback_killed_then_applied_then_rolled_back(scenario: Scenario) -> No
         assert_same(before, snapshot(machine), number, moment)
 
 
-@every_scenario_but(HALF_INSTALLED)
+@every_scenario
 def test_power_cut_and_rolled_back(scenario: Scenario) -> None:
     """After a power cut units run by what is enabled and modules are loaded by what is installed: those are not compared."""
     untouched = scenario.host()

@@ -25,7 +25,7 @@ READING = (
     "containerd config default",
     "kubectl get pods",
     "k3s kubectl get pods",
-    "kubectl --kubeconfig=/x get pods",
+    "kubectl get --kubeconfig=/x pods",
     "kubectl apply --dry-run=server --server-side --filename=-",
 )
 CHANGING = (
@@ -48,8 +48,6 @@ CHANGING = (
     "k3s kubectl delete pod x",
     "kubectl",
     "microk8s stop",
-)
-HOLES = (
     "journalctl --vacuum-size=1",
     "journalctl --rotate",
     "containerd --config dump",
@@ -72,12 +70,6 @@ def test_changing_is_not(command: str) -> None:
     with pytest.raises(AssertionError, match="not a read-only command"):
         Reader(machine).query(command.split())
     assert not machine.commands
-
-
-@pytest.mark.parametrize("command", HOLES)
-@pytest.mark.xfail(strict=True, reason="passes for a question and is none")
-def test_changing_by_another_name_is_not_either(command: str) -> None:
-    assert not is_read_only(command.split())
 
 
 def test_reading_has_no_effect() -> None:

@@ -132,5 +132,5 @@ class AptRepository:
 
     def converge(self, host: Writer, _state: RepositoryState) -> None:
         """Write the source and fetch the indices; any that cannot be fetched is an error."""
-        with host.refreshing("lists:apt"):
+        with host.refreshing(f"lists:apt:{self.path}"):
             host.write_file(self.path, self.text.encode())

@@ -115,9 +115,19 @@ class Apt:
         """`apt-mark auto` or `manual`."""
         _mark(machine, "auto" if auto else "manual", names)
 
-    def refresh_lists(self, machine: Machine, on_line: OnLine) -> None:
-        """`apt-get update`, which exits 0 with mere warnings for a dead or untrusted server unless told otherwise."""
-        _apt(machine, ["update", "--error-on=any", f"--option=DPkg::Lock::Timeout={LOCK_WAIT_SECONDS}"], on_line)
+    def refresh_lists(self, machine: Machine, on_line: OnLine, source: str = "") -> None:
+        """`apt-get update`, of one source file or of all.
+
+        apt exits 0 with mere warnings for a dead or untrusted server unless told otherwise. For one source that is an error;
+        for all it is not: somebody else's broken repository is no reason to stop.
+        """
+        words = ["update", f"--option=DPkg::Lock::Timeout={LOCK_WAIT_SECONDS}"]
+        if source:
+            words += ["--error-on=any", f"--option=Dir::Etc::SourceList={source}", "--option=Dir::Etc::SourceParts=-"]
+            words += ["--option=APT::Get::List-Cleanup=false"]
+            _apt(machine, words, on_line)
+        else:
+            machine.run(["apt-get", *words], timeout=TRANSACTION_SECONDS, on_line=on_line)
 
 
 def list_file_pattern(uri: str) -> str:

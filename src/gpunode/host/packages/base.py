@@ -86,8 +86,8 @@ class PackageManager(Protocol):
     def set_auto(self, machine: Machine, names: Sequence[str], *, auto: bool) -> None:
         """Mark packages as installed automatically, or by hand."""
 
-    def refresh_lists(self, machine: Machine, on_line: OnLine) -> None:
-        """Fetch the repositories' indices. Raises HostError when any of them fails."""
+    def refresh_lists(self, machine: Machine, on_line: OnLine, source: str = "") -> None:
+        """Fetch the indices of one source file, or as many as can be had of all. Raises HostError when that one fails."""
 
 
 def version_matches(version: str, wanted: str) -> bool:

@@ -42,8 +42,11 @@ def _service(intent: Json) -> str:
 
 
 def _refreshed(intent: Json) -> str:
-    kind, _, manager = intent["what"].partition(":")
-    return f"fetched the package lists of {manager}" if kind == "lists" else _REFRESHED[intent["what"]]
+    kind, _, rest = intent["what"].partition(":")
+    if kind != "lists":
+        return _REFRESHED[intent["what"]]
+    manager, _, source = rest.partition(":")
+    return f"fetched the package lists of {source or manager}"
 
 
 def _installer(intent: Json) -> str:

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "initramfs:dracut": ("dracut", "--force", "--regenerate-all"),
     "units": ("systemctl", "daemon-reload"),
 }
-"""What can be made anew, and how. `lists:<manager>` besides: a package manager's indices."""
+"""What can be made anew, and how. `lists:<manager>:<source file>` besides: a package manager's indices, of one source or (none named) of all."""
 
 SECONDS = 900.0
 
@@ -38,9 +38,10 @@ class Refresh:
     def act(self, hands: Hands, intent: Json) -> None:
         """Do it. Raises CommandError."""
         what: str = intent["what"]
-        kind, _, name = what.partition(":")
+        kind, _, rest = what.partition(":")
         if kind == "lists":
-            manager_named(name).refresh_lists(hands.machine, hands.on_line)
+            name, _, source = rest.partition(":")
+            manager_named(name).refresh_lists(hands.machine, hands.on_line, source)
         else:
             _run(hands, COMMANDS[what])
         hands.reader.forget()
