@@ -38,7 +38,7 @@ need_venv() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || need_packages "${VENV_PACKAGES[@]}"
     say "making .venv (once)"
     python3 -m venv --clear .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
-    .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+    .venv/bin/pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+    .venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
     printf '%s\n' "$stamp" >.venv/stamp
 }

@@ -78,11 +78,18 @@ def test_owner_and_attributes_are_kept(machine: LocalMachine, folder: Path) -> N
     assert found.xattrs["user.note"] == b"mine"
 
 
-def test_a_link_planted_where_the_file_is_prepared_is_not_followed(machine: LocalMachine, folder: Path) -> None:
+def test_a_link_planted_where_the_file_is_prepared_is_not_followed(
+    machine: LocalMachine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     victim = folder / "victim"
     victim.write_bytes(b"precious")
     (folder / ".a").symlink_to(victim)
     machine.write_atomic(str(folder / "a"), b"new", stat=FILE, temporary=str(folder / ".a"))
+    assert victim.read_bytes() == b"precious"
+    (folder / ".b").symlink_to(victim)
+    monkeypatch.setattr(machine, "remove", lambda _path: None)  # as though it were planted between removal and opening
+    with pytest.raises(HostError, match="File exists"):
+        machine.write_atomic(str(folder / "b"), b"new", stat=FILE, temporary=str(folder / ".b"))
     assert victim.read_bytes() == b"precious"
     (folder / "log").symlink_to(victim)
     with pytest.raises(HostError, match="cannot write"):

@@ -46,12 +46,12 @@ class Session:
 
         return Terminal(color=self.color.value, verbose=self.verbose)
 
-    def live(self) -> AbstractContextManager[Listener]:
-        """Progress while it happens; silent for machines."""
+    def live(self, *, table_follows: bool = False) -> AbstractContextManager[Listener]:
+        """Progress while it happens; silent for machines. `table_follows`: the smoke tests' results are told at the end."""
         from gpunode.engine.events import Silent
         from gpunode.report.live import Live
 
-        return nullcontext(Silent()) if self.json else Live(self.terminal())
+        return nullcontext(Silent()) if self.json else Live(self.terminal(), table_follows=table_follows)
 
     def run(self, work: Callable[[], Report], show: Callable[[Terminal, Report], None]) -> NoReturn:
         """Do the work, show its report, exit by its result. Any error becomes one line, or the JSON document."""

@@ -44,6 +44,6 @@ def _verify(session: Session, profile: str, level: Level | None) -> Report:
 
     here = situation(profile)
     require_root(here)
-    with session.live() as listener:
+    with session.live(table_follows=True) as listener:
         here.listener = listener
         return verify(here, level.value if level else None)

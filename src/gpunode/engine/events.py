@@ -26,6 +26,9 @@ class Listener(Protocol):
     def step_ended(self, name: str, state: str, seconds: float) -> None:
         """A step ended."""
 
+    def probe_began(self, name: str, tried: str) -> None:
+        """A smoke test begins."""
+
     def probe_ended(self, name: str, state: str, detail: str, seconds: float) -> None:
         """A smoke test ended."""
 
@@ -52,6 +55,9 @@ class Silent:
         """Nothing."""
 
     def step_ended(self, name: str, state: str, seconds: float) -> None:
+        """Nothing."""
+
+    def probe_began(self, name: str, tried: str) -> None:
         """Nothing."""
 
     def probe_ended(self, name: str, state: str, detail: str, seconds: float) -> None:

@@ -79,5 +79,6 @@ def _state(found: Survey, skipped: str) -> Any:
 
 
 def _summary(found: Survey) -> str:
-    count = sum(len(pending.differences) for pending in found.pending)
-    return f"{count} difference{'' if count == 1 else 's'}" if count else ""
+    if not found.pending:
+        return ""
+    return f"{len(found.pending)} of {found.result.resources} resources differ"

@@ -32,6 +32,8 @@ def run_probes(situation: Situation, level: Level | None = None) -> list[ProbeRe
     for probe in PROBES:
         why = _why_not(context, probe.level, level or context.profile.verify.level, outcomes)
         passed = tuple(each.probe.name for each in outcomes if each.state == "passed")
+        if not why:
+            situation.listener.probe_began(probe.name, probe.tried)
         outcome = Outcome(probe, "skipped", why, 0.0) if why else attempt(probe, trial, context, found, passed)
         outcomes.append(outcome)
         situation.listener.probe_ended(probe.name, outcome.state, outcome.detail, outcome.seconds)

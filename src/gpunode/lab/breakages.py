@@ -47,7 +47,7 @@ BREAKAGES = (
     Breakage(
         "Somebody tries another config.toml, and puts the right one back without a restart.",
         "cp -p /etc/containerd/config.toml /root/config.toml.good; "
-        "cp /usr/share/lab-containerd/config.toml /etc/containerd/config.toml; systemctl restart containerd; sleep 0.1; "
+        "cp /usr/share/lab-containerd/config.toml /etc/containerd/config.toml; systemctl restart containerd; sleep 2; "
         "cp /root/config.toml.good /etc/containerd/config.toml",
         "runtime-config-stale",
     ),

@@ -61,8 +61,14 @@ class Live:
     """
 
     def __init__(
-        self, terminal: Terminal, *, on_stderr: bool = False, heartbeat_seconds: float = HEARTBEAT_SECONDS
+        self,
+        terminal: Terminal,
+        *,
+        on_stderr: bool = False,
+        table_follows: bool = False,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
+        self._table_follows = table_follows
         self._page = terminal.err if on_stderr else terminal.out
         self._verbose = terminal.verbose
         self._lock = RLock()
@@ -136,9 +142,17 @@ class Live:
             elif self._verbose:
                 self._page.line((f"{name}: {state.replace('-', ' ')} ({duration(seconds)})", "dim"), indent=2)
 
-    def probe_ended(self, name: str, state: str, detail: str, seconds: float) -> None:
-        """A smoke test's result."""
+    def probe_began(self, name: str, tried: str) -> None:
+        """A smoke test is being run."""
         with self._lock:
+            self._work = Work("verify", name, tried, time.monotonic())
+
+    def probe_ended(self, name: str, state: str, detail: str, seconds: float) -> None:
+        """A smoke test's result; not where a table of them all follows."""
+        with self._lock:
+            self._work = None
+            if self._table_follows:
+                return
             self._head()
             if state == "skipped":
                 self._page.line((f"{self._page.symbols.skipped} {name}  skipped: {_first(detail)}", "dim"), indent=2)

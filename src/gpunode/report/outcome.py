@@ -22,7 +22,7 @@ def summary(page: Page, report: Report) -> None:
     page.grid([_row(page, step) for step in report.steps])
     _remarks(page, report)
     for step in report.steps:
-        if step.probes:
+        if any(probe.state == "failed" for probe in step.probes):
             page.line()
             table(page, step.probes)
     _left(page, report, "Left to do:")

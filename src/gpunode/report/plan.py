@@ -40,4 +40,5 @@ def _verdict(page: Page, report: Report) -> None:
     if lasting:
         parts.append(f"{count(lasting, 'thing')} cannot be undone")
     page.prose("; ".join(parts) + ".", "bold")
-    page.line(("Nothing was changed. To make it so: gpunode apply", "dim"))
+    if report.command == "plan":
+        page.line(("Nothing was changed. To make it so: gpunode apply", "dim"))

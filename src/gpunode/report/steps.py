@@ -51,7 +51,7 @@ def headline(page: Page, step: StepResult, noun: str = "change") -> None:
     dot = (f" {page.symbols.dot} ", "dim")
     text = f"{clean(step.name)} {page.symbols.dot} {clean(step.title)} {page.symbols.dot} {state_words(step, noun)}"
     sign, style = mark(page, step.state)
-    if step.why:
+    if step.why and not step.differences:  # the differences beneath it say why
         page.prose(f"{text}: {step.why}", STATE_STYLES[step.state], lead=(f"{sign} ", style))
         return
     page.line((f"{sign} ", style), (step.name, "bold"), dot, step.title, dot, (state_words(step, noun), style))

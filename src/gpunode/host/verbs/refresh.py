@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "initramfs:dracut": ("dracut", "--force", "--regenerate-all"),
     "units": ("systemctl", "daemon-reload"),
 }
-"""What can be made anew, and how. `lists:<manager>:<source file>` besides: a package manager's indices, of one source or (none named) of all."""
+"""What can be made anew, and how. `lists:<manager>:<source file>` besides: a package manager's indices, of one source or of all."""
 
 SECONDS = 900.0
 
