@@ -29,7 +29,8 @@ def kill_apply(host: LabHost, seconds: float) -> bool:
     running = host.popen("setsid", "--wait", "gpunode", "apply", "--yes")
     time.sleep(seconds)
     alive = running.poll() is None
-    host.shell("pkill -KILL -f '[g]punode apply'; pkill -KILL -x apt-get; pkill -KILL -x dpkg; true")
+    for words in (("-f", "[g]punode apply"), ("-x", "apt-get"), ("-x", "dpkg")):
+        host.run("pkill", "-KILL", *words, check=False)
     running.wait(10)
     return alive
 

@@ -129,10 +129,10 @@ def take_empty_folders(machine: MemoryMachine, folder: str) -> None:
 def dpkg_query(machine: MemoryMachine, call: Call) -> Answer:
     """`dpkg-query --show` in the one format that is asked for."""
     form = call.option("showformat")
-    if "--show" not in call.words or "${db:Status-Abbrev}|${binary:Package}|${Version}" not in form:
+    if "--show" not in call.words or "${db:Status-Abbrev}|${Package}|${Version}|${Architecture}" not in form:
         return Answer(stderr=f"dpkg-query: error: not simulated: {' '.join(call.words)}\n", status=2)
     records = sorted(machine.dpkg.records.items())
-    return Answer("".join(f"{record.abbreviation}|{name}|{record.deb.version}\n" for name, record in records))
+    return Answer("".join(f"{record.abbreviation}|{name}|{record.deb.version}|amd64\n" for name, record in records))
 
 
 def dpkg(machine: MemoryMachine, call: Call) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from memory import apt
@@ -20,7 +19,9 @@ def snapshot(machine: MemoryMachine, *, running: bool = True, marks: bool = True
     """
     left_out = EXCLUDED if running else (*EXCLUDED, "/sys", "/proc", "/dev")
     files = {
-        path: replace(node, mtime=0.0) for path, node in machine.files.nodes.items() if not path.startswith(left_out)
+        path: (node.kind, node.content or node.target, node.mode, node.uid, node.gid, node.xattrs)
+        for path, node in machine.files.nodes.items()
+        if not path.startswith(left_out)
     }
     marked = apt.auto_marks(machine)
     packages = {

@@ -179,9 +179,6 @@ def test_a_command_that_is_not_there_ends_with_127(machine: LocalMachine) -> Non
         assert "gpunode-no-such-command" in done.stderr
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the command's end is not the end of what it printed: what comes last may be lost"
-)
 def test_lines_come_as_they_are_printed(machine: LocalMachine) -> None:
     lines: list[tuple[str, float]] = []
     command = ["sh", "-c", "echo one; echo two >&2; sleep 0.2; printf three; exit 4"]
@@ -192,7 +189,6 @@ def test_lines_come_as_they_are_printed(machine: LocalMachine) -> None:
     assert "three" in done.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="the command's end is not the end of what it printed")
 def test_no_line_of_a_short_command_is_lost(machine: LocalMachine) -> None:
     """What apt says when it fails at once is the message of the error."""
     for _ in range(40):
@@ -205,9 +201,6 @@ def test_bytes_that_are_no_text_do_no_harm(machine: LocalMachine) -> None:
     assert machine.run(["sh", "-c", r"printf 'a\377b\n'"]).stdout == "a\ufffdb\n"
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the command's end is not the end of what it printed: what comes last may be lost"
-)
 def test_bytes_that_are_no_text_do_no_harm_to_a_long_command(machine: LocalMachine) -> None:
     lines: list[str] = []
     assert machine.run(["sh", "-c", r"printf 'a\377b\n'"], on_line=lines.append).ok

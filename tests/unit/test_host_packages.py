@@ -164,9 +164,6 @@ def test_a_foreign_dependent_of_a_package_with_configuration_files_is_kept() -> 
     assert "theirs" in machine.dpkg.installed()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a version goes back although what somebody has installed since needs the newer one"
-)
 def test_going_back_removes_nobody_elses_package() -> None:
     """Somebody has installed since what needs the version that gpunode brought."""
     archive = (Deb("lib", "1-1"), Deb("lib", "2-1"), Deb("theirs", "1-1", ("lib (>= 2-1)",)))
@@ -250,7 +247,6 @@ def test_a_package_that_never_configures_can_still_be_taken_back() -> None:
     assert not changes(before, snapshot(machine))
 
 
-@pytest.mark.xfail(strict=True, reason="recovery first repairs, and what never configures cannot be repaired")
 def test_another_version_can_follow_one_that_never_configures() -> None:
     def fail(_machine: MemoryMachine) -> None:
         raise ScriptError("Error! Bad return status for module build")

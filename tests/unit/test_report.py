@@ -29,8 +29,8 @@ from report_samples import (
 from gpunode.engine.results import DifferenceResult, ProbeState, Report, Result, StepResult, StepState
 from gpunode.errors import GpunodeError, HostError, RefusedError
 from gpunode.host.verbs import VERBS
-from gpunode.report import json_report
 from gpunode.host.verbs.describe import describe
+from gpunode.report import json_report
 from gpunode.report.terminal import Terminal
 from gpunode.report.words import ASCII, clean, duration, human_name, symbols_for
 

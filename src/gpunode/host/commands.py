@@ -7,9 +7,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from threading import Thread
+from typing import IO
 
 from gpunode.errors import HostError
 from gpunode.host.machine import OnLine, Output
+
+LAST_WORDS_SECONDS = 2.0
 
 
 def run(argv: Sequence[str], *, stdin: str, timeout: float, env: Mapping[str, str]) -> Output:
@@ -40,41 +44,39 @@ def run(argv: Sequence[str], *, stdin: str, timeout: float, env: Mapping[str, st
 
 def run_streaming(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], on_line: OnLine) -> Output:
     """Run a long command, handing out each line as it comes. Raises HostError after `timeout` seconds."""
-    import sh
-
-    lines: list[str] = []
-
-    def take(line: str) -> None:
-        lines.append(line)
-        on_line(line.rstrip("\n"))
-
     try:
-        command = sh.Command(argv[0])
-    except sh.CommandNotFound:
-        return Output(tuple(argv), 127, "", f"{argv[0]}: command not found")
-    process = command(
-        *argv[1:],
-        _env=dict(env),
-        _out=take,
-        _err_to_out=True,
-        _in="",
-        _tty_out=False,
-        _new_session=True,
-        _bg=True,
-        _bg_exc=False,
-        _decode_errors="replace",
-    )
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=dict(env),
+            start_new_session=True,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        return Output(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}")
+    lines: list[str] = []
+    reading = Thread(target=_hand_out, args=(process.stdout, lines, on_line), daemon=True)
+    reading.start()
     try:
         process.wait(timeout=timeout)
-    except sh.TimeoutException:
+    except subprocess.TimeoutExpired:
         _abandon(process.pid)
         raise HostError(f"`{' '.join(argv)}` did not end in {timeout:g} s") from None
-    except sh.ErrorReturnCode as error:
-        return Output(tuple(argv), error.exit_code, "".join(lines), "")
     except BaseException:
         _abandon(process.pid, signal.SIGTERM)  # a package manager that is asked to stop leaves less to repair
         raise
-    return Output(tuple(argv), 0, "".join(lines), "")
+    # A daemon that the command started may hold its output open for ever: what is printed by now is all of it.
+    reading.join(LAST_WORDS_SECONDS)
+    return Output(tuple(argv), process.returncode, "".join(lines), "")
+
+
+def _hand_out(stream: IO[str], lines: list[str], on_line: OnLine) -> None:
+    for line in stream:
+        lines.append(line)
+        on_line(line.rstrip("\n"))
 
 
 def _abandon(pid: int, how: signal.Signals = signal.SIGKILL) -> None:

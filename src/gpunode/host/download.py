@@ -6,6 +6,7 @@ import contextlib
 import os
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gpunode.errors import HostError
@@ -57,19 +58,28 @@ def _response(url: str, proxy: str | None, ca_bundle: str | None) -> Iterator[ht
         context = _trust(ca_bundle)
         with (
             httpx.Client(
-                verify=context, proxy=proxy, timeout=timeout, follow_redirects=True, max_redirects=5
+                verify=context,
+                proxy=proxy,
+                timeout=timeout,
+                follow_redirects=True,
+                max_redirects=5,
+                event_hooks={"request": [partial(_require_https, url)]},
             ) as client,
             client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
         ):
             if response.status_code != 200:
                 raise HostError(f"{url} answered {response.status_code} {response.reason_phrase}")
-            if response.url.scheme != "https":
-                raise HostError(f"{url} leads to {response.url}, which is not https")
             yield response
     except httpx.HTTPError as error:
         raise HostError(f"cannot fetch {url}: {_reason(error)}", hint=_hint(str(error))) from None
     except OSError as error:
         raise HostError(f"cannot fetch {url}: {error.strerror or error}") from None
+
+
+def _require_https(asked: str, request: httpx.Request) -> None:
+    """For every hop of a redirect."""
+    if request.url.scheme != "https":
+        raise HostError(f"{asked} leads to {request.url}, which is not https")
 
 
 def _trust(ca_bundle: str | None) -> ssl.SSLContext:

@@ -192,6 +192,8 @@ def _take(record: RunRecord, event: Json) -> None:
     kind = event["t"]
     if kind == "intend":
         fields = (event[key] for key in ("seq", "step", "resource", "verb", "intent"))
+        if event["seq"] == len(record.entries) and record.entries[-1].state == "pending":
+            record.entries.pop()  # it reached the disk though writing it failed: nothing was done on it, and this one came instead
         record.entries.append(Entry(record.run, *fields))
         if event["seq"] != len(record.entries):
             raise IndexError(event["seq"])

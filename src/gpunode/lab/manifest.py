@@ -25,6 +25,7 @@ EXCLUDED = {
     "/var/log": "grows by itself",
     "/var/lib/apt": "apt's lists and times; auto and manual marks are listed with the packages",
     "/var/lib/dpkg/status*": "dpkg's database, listed as packages; the rest of it is compared",
+    "/var/lib/dpkg/tmp.ci": "dpkg's own working folder; its next unpack clears it away",
     "/var/lib/dpkg/diversions-old": "backup of the file beside it",
     "/var/lib/dpkg/lock*": "empty lock files",
     "/var/lib/dpkg/triggers/*": "what is pending at the moment",

@@ -37,15 +37,19 @@ class Apt:
 
     def installed(self, reader: Reader) -> dict[str, Package]:
         """Every package dpkg knows. One dpkg-query and one file."""
-        output = reader.query_once(
-            ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}|${binary:Package}|${Version}\n"]
-        )
+        fields = "${db:Status-Abbrev}|${Package}|${Version}|${Architecture}"
+        output = reader.query_once(["dpkg-query", "--show", f"--showformat={fields}\\n"])
+        if not output.ok:
+            raise CommandError("dpkg's database cannot be read", details=output.last_words())
         auto = _auto_marks(reader.read_text(EXTENDED_STATES) or "")
-        native: dict[str, Package] = {}
-        for line in output.stdout.splitlines():
-            abbreviation, name, version = line.split("|", 2)
-            native[_bare(name)] = _package(abbreviation, _bare(name), version, auto)
-        return native
+        rows = [line.split("|") for line in output.stdout.splitlines()]
+        # dpkg itself is of the host's own architecture; packages of others are not gpunode's to manage.
+        native = next((architecture for _, name, _, architecture in rows if name == "dpkg"), "")
+        return {
+            name: _package(state, name, version, auto)
+            for state, name, version, architecture in rows
+            if not native or architecture in (native, "all", "")
+        }
 
     def simulate(
         self,
@@ -102,7 +106,7 @@ class Apt:
         done = machine.run(
             ["dpkg", "--configure", "-a", "--force-confold"], timeout=TRANSACTION_SECONDS, on_line=on_line
         )
-        _apt(machine, ["install", *OPTIONS, *ANY_VERSION, "--fix-broken"], on_line)
+        _apt(machine, ["install", *OPTIONS, *ANY_VERSION, "--no-remove", "--fix-broken"], on_line)
         reader.forget()
         if not done.ok and reader.query(["dpkg", "--audit"]).stdout.strip():
             raise _error(done)
@@ -150,11 +154,6 @@ def _package(abbreviation: str, name: str, version: str, auto: frozenset[str]) -
         auto=name in auto,
         held=abbreviation[:1] == "h",
     )
-
-
-def _bare(name: str) -> str:
-    """`libc6:amd64` → `libc6`: gpunode manages the native architecture only."""
-    return name.partition(":")[0]
 
 
 def _auto_marks(text: str) -> frozenset[str]:

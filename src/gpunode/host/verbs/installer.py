@@ -67,7 +67,7 @@ class RunInstaller:
 
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:
-        """Run the uninstaller, and take away the log that only this installation wrote."""
+        """Run the uninstaller; its log stays, as logs do."""
         if intent["existed"]:
             return Taken(left=("the driver's .run installation was there before gpunode and is left as it is now",))
         command = intent["uninstaller"]

@@ -37,7 +37,7 @@ class InstallPackages(_NeverConflicts):
     def intent(self, hands: Hands) -> Json | None:
         """The whole transaction, dependencies and all, each package with what it is now. Raises HostError on a foreign hold."""
         manager = manager_named(self.manager)
-        _repair(manager, hands)
+        repair(manager, hands)
         changes = manager.simulate(hands.reader, install=self.specs, reinstall=self.reinstall, override_holds=True)
         known = manager.installed(hands.reader)
         held = sorted(change.name for change in changes if change.name in known and known[change.name].held)
@@ -76,7 +76,7 @@ class InstallPackages(_NeverConflicts):
     def undo(cls, hands: Hands, intent: Json) -> Taken:
         """Purge what was not there, restore the versions and marks of what was."""
         manager = manager_named(intent["manager"])
-        _repair(manager, hands)
+        repair(manager, hands)
         known = manager.installed(hands.reader)
         items = [item for item in intent["transaction"] if not item.get("superseded")]
         back, unavailable = _available(manager, hands, items, known)
@@ -133,7 +133,7 @@ def _before(name: str, package: Package | None, after: str) -> Json:
     }
 
 
-def _repair(manager: PackageManager, hands: Hands) -> None:
+def repair(manager: PackageManager, hands: Hands) -> None:
     """Finish what was interrupted, where it can be; a package that never configures is no reason to stop: it may be to go."""
     with contextlib.suppress(CommandError):
         manager.repair(hands.machine, hands.reader, hands.on_line)
@@ -172,22 +172,24 @@ def _remove_users(hands: Hands, users: list[str]) -> list[str]:
 def _available(
     manager: PackageManager, hands: Hands, items: list[Json], known: dict[str, Package]
 ) -> tuple[list[Spec], tuple[str, ...]]:
-    """The versions to go back to that a repository still has, and words for those that none has."""
+    """The versions to go back to that can be had without removing anybody's package, and words for the others."""
     specs = [Spec(item["name"], item["version"], exact=True) for item in items if _version_differs(item, known)]
-    left = []
-    for spec in list(specs) if specs and not _can_install(manager, hands, specs) else ():
-        if not _can_install(manager, hands, [spec]):
-            specs.remove(spec)
-            left.append(f"package {spec.name}: no repository has version {spec.version} any more")
-    return specs, tuple(left)
+    going = frozenset(_to_remove(items, known))
+    if not specs or _obstacle(manager, hands, specs, going) == "":
+        return specs, ()
+    obstacles = {spec.name: _obstacle(manager, hands, [spec], going) for spec in specs}
+    left = tuple(f"package {name}: {why}" for name, why in obstacles.items() if why)
+    return [spec for spec in specs if not obstacles[spec.name]], left
 
 
-def _can_install(manager: PackageManager, hands: Hands, specs: list[Spec]) -> bool:
+def _obstacle(manager: PackageManager, hands: Hands, specs: list[Spec], going: frozenset[str]) -> str:
+    """Why these versions cannot be gone back to; empty when they can."""
     try:
-        manager.simulate(hands.reader, install=specs, override_holds=True)
+        changes = manager.simulate(hands.reader, install=specs, override_holds=True)
     except CommandError:
-        return False
-    return True
+        return f"no repository has version {specs[0].version} any more"
+    others = sorted({change.name for change in changes if not change.after} - going)
+    return f"{', '.join(others)} need a newer version than {specs[0].version}" if others else ""
 
 
 def _version_differs(item: Json, known: dict[str, Package]) -> bool:
