@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -12,16 +13,30 @@ from gpunode.lab.host import LabHost
 from gpunode.lab.manifest import Snapshot, report
 from gpunode.lab.node import create_node
 
-MOMENTS = tuple(0.5 + 1.6 * number for number in range(12))
-"""Seconds after the start; a whole apply takes about twenty."""
+MOMENTS = tuple((number + 1) / 14 for number in range(12))
+"""Fractions of the time that a whole apply takes on this machine."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A host, what it is like before, and how long a whole apply takes there, in seconds."""
+
+    host: LabHost
+    before: Snapshot
+    whole: float
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[tuple[LabHost, Snapshot]]:
+def node() -> Iterator[Node]:
     with create_node("kills") as host:
         host.boot()
         host.run("gpunode", "init")
-        yield host, Snapshot.take(host)
+        before = Snapshot.take(host)
+        began = time.monotonic()
+        host.run("gpunode", "apply", "--yes", timeout=600)
+        whole = time.monotonic() - began
+        take_back(host, before)
+        yield Node(host, before, whole)
 
 
 def kill_apply(host: LabHost, seconds: float) -> bool:
@@ -43,31 +58,28 @@ def take_back(host: LabHost, before: Snapshot) -> None:
     assert not changes, report(changes)
 
 
-@pytest.mark.parametrize("seconds", MOMENTS[::2])
-def test_an_apply_that_was_killed_is_undone(host: tuple[LabHost, Snapshot], seconds: float) -> None:
-    node, before = host
-    assert kill_apply(node, seconds), "apply had ended before it was killed: choose an earlier moment"
-    told = node.run("gpunode", "check", check=False).stdout
+@pytest.mark.parametrize("moment", MOMENTS[::2])
+def test_an_apply_that_was_killed_is_undone(node: Node, moment: float) -> None:
+    assert kill_apply(node.host, moment * node.whole), "apply had ended before it was killed"
+    told = node.host.run("gpunode", "check", check=False).stdout
     assert "was interrupted" in told
-    take_back(node, before)
+    take_back(node.host, node.before)
 
 
-@pytest.mark.parametrize("seconds", MOMENTS[1::2])
-def test_an_apply_that_was_killed_is_finished(host: tuple[LabHost, Snapshot], seconds: float) -> None:
-    node, before = host
-    assert kill_apply(node, seconds), "apply had ended before it was killed: choose an earlier moment"
-    done = node.run("gpunode", "apply", "--yes", check=False, timeout=300)
+@pytest.mark.parametrize("moment", MOMENTS[1::2])
+def test_an_apply_that_was_killed_is_finished(node: Node, moment: float) -> None:
+    assert kill_apply(node.host, moment * node.whole), "apply had ended before it was killed"
+    done = node.host.run("gpunode", "apply", "--yes", check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    assert node.run("gpunode", "check", check=False).returncode == 0
-    take_back(node, before)
+    assert node.host.run("gpunode", "check", check=False).returncode == 0
+    take_back(node.host, node.before)
 
 
-def test_a_power_cut_in_the_middle_is_survived(host: tuple[LabHost, Snapshot]) -> None:
-    node, before = host
-    node.popen("gpunode", "apply", "--yes")
-    time.sleep(9)
-    node.power_cut()
-    node.boot()
-    done = node.run("gpunode", "apply", "--yes", check=False, timeout=300)
+def test_a_power_cut_in_the_middle_is_survived(node: Node) -> None:
+    node.host.popen("gpunode", "apply", "--yes")
+    time.sleep(node.whole / 2)
+    node.host.power_cut()
+    node.host.boot()
+    done = node.host.run("gpunode", "apply", "--yes", check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    take_back(node, before)
+    take_back(node.host, node.before)

@@ -93,6 +93,8 @@ def gpu_host(*, gpus: tuple[str, ...] = ("0000:65:00.0",), release: str = "1.7.2
         f"{catalog.CUDA}3bf863cc.pub": keys.armored(cuda),
         "https://nvidia.github.io/libnvidia-container/gpgkey": keys.armored(toolkit),
     }
+    for repository in machine.repositories:
+        machine.web[f"{repository.uri}InRelease"] = b"-----BEGIN PGP SIGNED MESSAGE-----\n"
     for version in catalog.DRIVERS:
         machine.web[f"{RUNFILES}/{version}/NVIDIA-Linux-x86_64-{version}.run"] = runfile(version)
     pinned = {"cuda-apt": cuda, "container-toolkit-apt": toolkit}

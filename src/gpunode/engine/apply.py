@@ -71,6 +71,8 @@ def _planned(situation: Situation, journal: Journal) -> Report:
     # What an interrupted run left half-done may be why it cannot be observed: recovery comes first then.
     if error and not plan.interrupted:
         raise error
+    for pending in (pending for each in surveys for pending in each.pending):
+        pending.resource.foresee(host, pending.state)
     return plan
 
 

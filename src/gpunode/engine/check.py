@@ -65,8 +65,12 @@ def _looked(situation: Situation, command: str) -> tuple[Report, Context, Reader
     began = time.monotonic()
     host = Reader(situation.machine, situation.network)
     context = situation.context(host)
-    report = Report(command, interrupted=interruption(Journal(situation.machine)))
+    report = Report(command)
+    if host.is_root():
+        report.interrupted = interruption(Journal(situation.machine))
+    else:
+        report.warnings.append("not run as root: the journal, and files that only root may read, were not looked at")
     summarise(report, survey_all(situation, context, host), differing="drift" if command == "check" else "pending")
-    report.warnings = missing_dependencies(situation, context, host)
+    report.warnings += missing_dependencies(situation, context, host)
     report.seconds = time.monotonic() - began
     return report, context, host

@@ -47,8 +47,25 @@ class Resource(Protocol):
     def consequences(self, state: Any) -> Consequences:
         """What converging from the observed state brings with it."""
 
+    def foresee(self, host: Reader, state: Any) -> None:
+        """Try beforehand what can be tried without changing anything: is the key the pinned one, does the mirror answer?
+
+        Called for every resource that differs before the first change is made. Raises HostError.
+        """
+
     def converge(self, host: Writer, state: Any) -> None:
         """Make it so. Called only when there are differences. Raises HostError."""
 
 
 NO_CONSEQUENCES = Consequences()
+
+
+class Local:
+    """Defaults for a resource that needs nothing from outside the host and restarts nothing."""
+
+    def foresee(self, host: Reader, state: Any) -> None:
+        """Nothing outside the host is needed."""
+
+    def consequences(self, _state: Any) -> Consequences:
+        """None."""
+        return NO_CONSEQUENCES

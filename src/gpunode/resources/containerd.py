@@ -15,7 +15,7 @@ from gpunode.host.journal import Entry
 from gpunode.host.reader import Reader
 from gpunode.host.systemd import Unit
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference, Local
 from gpunode.resources.files import unified
 
 
@@ -40,7 +40,7 @@ class ConfigState:
 
 
 @dataclass(frozen=True)
-class ContainerdConfig:
+class ContainerdConfig(Local):
     """The nvidia runtime in the config that a unit's daemon reads, and the daemon restarted when it runs with another."""
 
     path: str

@@ -9,7 +9,7 @@ from gpunode.errors import HostError
 from gpunode.host.machine import FileStat
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import Difference, Local
 
 
 def unified(path: str, before: str, after: str) -> str:
@@ -29,7 +29,7 @@ class FileState:
 
 
 @dataclass(frozen=True)
-class File:
+class File(Local):
     """A text file that is gpunode's own, whole. `refreshes` names what is derived from it (see host/verbs/refresh.py)."""
 
     path: str
@@ -55,10 +55,6 @@ class File:
         found = "absent" if state.text is None else "other content"
         return [Difference("content", found, "as shown", self.why, unified(self.path, state.text or "", self.text))]
 
-    def consequences(self, _state: FileState) -> Consequences:
-        """None: what is derived from it is made anew."""
-        return NO_CONSEQUENCES
-
     def converge(self, host: Writer, _state: FileState) -> None:
         """Write it, then make anew what is derived from it."""
         with host.refreshing(*self.refreshes):
@@ -74,7 +70,7 @@ class LinkState:
 
 
 @dataclass(frozen=True)
-class Link:
+class Link(Local):
     """A symbolic link that leads to a place, directly or by way of other links (Debian's alternatives)."""
 
     path: str
@@ -99,10 +95,6 @@ class Link:
         found = state.resolved if state.found.kind == "link" else f"a {state.found.kind}"
         return [Difference("target", found, self.target, self.why)]
 
-    def consequences(self, _state: LinkState) -> Consequences:
-        """None."""
-        return NO_CONSEQUENCES
-
     def converge(self, host: Writer, state: LinkState) -> None:
         """Make the link. Raises HostError where a directory is in its place."""
         if state.found is not None and state.found.kind == "directory":
@@ -121,7 +113,7 @@ class AbsentState:
 
 
 @dataclass(frozen=True)
-class Absent:
+class Absent(Local):
     """Files of one folder, by pattern, that must go when they hold a certain text; `keep` is left alone."""
 
     folder: str
@@ -147,10 +139,6 @@ class Absent:
             Difference(path, "present", "absent", self.why, unified(path, text, ""))
             for path, text in state.texts.items()
         ]
-
-    def consequences(self, _state: AbsentState) -> Consequences:
-        """None: they are kept in gpunode's store."""
-        return NO_CONSEQUENCES
 
     def converge(self, host: Writer, state: AbsentState) -> None:
         """Move them aside."""

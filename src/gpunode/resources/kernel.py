@@ -9,14 +9,14 @@ from gpunode.host import modules
 from gpunode.host.facts import LoadedDriver, loaded_driver
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference, Local
 
 DRIVER_MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia_peermem", "nvidia")
 """The driver's modules in the order in which they can be unloaded."""
 
 
 @dataclass(frozen=True)
-class DriverModule:
+class DriverModule(Local):
     """The kernel module `nvidia`, loaded, at a version and of a kind (`open`, `proprietary`); empty takes any."""
 
     version: str
@@ -77,7 +77,7 @@ class DriverModule:
 
 
 @dataclass(frozen=True)
-class NouveauAbsent:
+class NouveauAbsent(Local):
     """nouveau not loaded. Once its blacklist is in place, only a reboot brings that about safely."""
 
     why: str

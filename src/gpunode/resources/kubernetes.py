@@ -13,7 +13,7 @@ from gpunode.host.kubectl import Access, Object
 from gpunode.host.reader import Reader
 from gpunode.host.verbs.objects import address
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import Difference, Local
 
 SERVER_SIDE = frozenset(
     (
@@ -38,7 +38,7 @@ class ObjectState:
 
 
 @dataclass(frozen=True)
-class KubeObject:
+class KubeObject(Local):
     """An object as gpunode's field manager wants it; other managers' fields are not looked at."""
 
     access: Access
@@ -68,10 +68,6 @@ class KubeObject:
             if not path.startswith("status.")
         ]
 
-    def consequences(self, _state: ObjectState) -> Consequences:
-        """None."""
-        return NO_CONSEQUENCES
-
     def converge(self, host: Writer, _state: ObjectState) -> None:
         """Apply it."""
         host.apply_object(self.access, self.manifest)
@@ -86,7 +82,7 @@ class RolloutState:
 
 
 @dataclass(frozen=True)
-class Rollout:
+class Rollout(Local):
     """A DaemonSet whose pods all run and are ready."""
 
     access: Access
@@ -115,10 +111,6 @@ class Rollout:
             return []
         found = "absent" if state.desired is None else f"{state.ready} of {state.desired} pods ready"
         return [Difference("pods", found, "all ready", "a plugin that does not run offers no GPU")]
-
-    def consequences(self, _state: RolloutState) -> Consequences:
-        """None."""
-        return NO_CONSEQUENCES
 
     def converge(self, host: Writer, _state: RolloutState) -> None:
         """Wait. Raises CommandError with the pod's events and last log lines."""

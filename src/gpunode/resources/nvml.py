@@ -8,7 +8,7 @@ from typing import Any
 from gpunode.errors import HostError
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import Difference, Local
 
 WHY = "the driver works when its library and its module agree and it shows every GPU"
 HINTS = {
@@ -19,7 +19,7 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class DriverAnswer:
+class DriverAnswer(Local):
     """NVML answers with a driver version (any, when empty) and a number of GPUs, within `timeout` seconds."""
 
     version: str
@@ -45,10 +45,6 @@ class DriverAnswer:
         if len(state["gpus"]) != self.gpus:
             found.append(Difference("GPUs", str(len(state["gpus"])), f"{self.gpus}, as PCI shows", WHY))
         return found
-
-    def consequences(self, _state: dict[str, Any]) -> Consequences:
-        """None: it is an answer, not a thing."""
-        return NO_CONSEQUENCES
 
     def converge(self, _host: Writer, state: dict[str, Any]) -> None:
         """What brings it about has been done by now: that it still differs is an error. Raises HostError."""

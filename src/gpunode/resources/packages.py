@@ -10,7 +10,7 @@ from gpunode.host.packages import manager_named
 from gpunode.host.packages.base import Package, Spec
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import Difference, Local
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PackagesState:
 
 
 @dataclass(frozen=True)
-class Packages:
+class Packages(Local):
     """Packages installed, at a version where one is given. All of them in one transaction.
 
     `family` are patterns of packages which must, where installed, be at `family_version` too: the driver's libraries move together.
@@ -61,10 +61,6 @@ class Packages:
                 found.append(Difference(spec.name, _word(package), spec.version or "installed", self.why))
         return found
 
-    def consequences(self, _state: PackagesState) -> Consequences:
-        """None: the transaction's inverse is recorded."""
-        return NO_CONSEQUENCES
-
     def converge(self, host: Writer, state: PackagesState) -> None:
         """Install, upgrade or downgrade, all at once; where the indices do not know a package, with fresh ones."""
         specs = tuple(self._wanted(state))
@@ -89,7 +85,7 @@ class Packages:
 
 
 @dataclass(frozen=True)
-class Hold:
+class Hold(Local):
     """Packages held at their version: those installed whose names match, `expected` among them."""
 
     name: str
@@ -114,10 +110,6 @@ class Hold:
         installed = [name for name, package in state.known.items() if package.installed]
         names = sorted({*installed, *self.expected})
         return [Difference(name, "not held", "held", self.why) for name in names if not self._is_held(state, name)]
-
-    def consequences(self, _state: PackagesState) -> Consequences:
-        """None."""
-        return NO_CONSEQUENCES
 
     def converge(self, host: Writer, state: PackagesState) -> None:
         """Hold those that are installed."""

@@ -9,10 +9,12 @@ from gpunode.formats import openpgp
 from gpunode.host.packages.apt import list_file_pattern
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import Difference, Local
 from gpunode.resources.files import unified
 
 LISTS = "/var/lib/apt/lists"
+SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"
+MIRROR_HINT = "a login page or a wrong mirror? see repositories in the profile"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class KeyState:
 
 
 @dataclass(frozen=True)
-class SigningKey:
+class SigningKey(Local):
     """A keyring file that holds keys of pinned fingerprints and no other."""
 
     path: str
@@ -54,27 +56,28 @@ class SigningKey:
         found = "absent" if state.fingerprints is None else ", ".join(state.fingerprints) or state.problem
         return [Difference("fingerprint", found, " or ".join(self.fingerprints), self.why)]
 
-    def consequences(self, _state: KeyState) -> Consequences:
-        """None."""
-        return NO_CONSEQUENCES
+    def foresee(self, host: Reader, _state: KeyState) -> None:
+        """The key can be fetched and is the pinned one."""
+        self._fetched(host)
 
     def converge(self, host: Writer, _state: KeyState) -> None:
         """Fetch the key, compare its fingerprint, and only then put it where apt trusts it. Raises HostError."""
+        host.write_file(self.path, self._fetched(host))
+
+    def _fetched(self, host: Reader) -> bytes:
         data = host.fetch(self.url)
         try:
             key = openpgp.binary(data)
             found = openpgp.fingerprints(key)
         except openpgp.KeyFormatError as error:
             words = "an HTML page" if data.lstrip()[:1] == b"<" else f"no usable key ({error})"
-            raise HostError(
-                f"{self.url} answered {words}", hint="a login page or a wrong mirror? see repositories in the profile"
-            ) from None
+            raise HostError(f"{self.url} answered {words}", hint=MIRROR_HINT) from None
         if not set(found) <= set(self.fingerprints):
             raise HostError(
                 f"the key at {self.url} is {', '.join(found)}, wanted {' or '.join(self.fingerprints)}; it was not trusted",
                 hint="if the mirror signs with its own key, name its fingerprint in the profile: repositories",
             )
-        host.write_file(self.path, key)
+        return key
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class RepositoryState:
 
 
 @dataclass(frozen=True)
-class AptRepository:
+class AptRepository(Local):
     """A deb822 source bound to its own keyring, its indices fetched."""
 
     path: str
@@ -126,9 +129,14 @@ class AptRepository:
             found.append(Difference("indices", "absent", "fetched", "packages can be found only in fetched indices"))
         return found
 
-    def consequences(self, _state: RepositoryState) -> Consequences:
-        """None."""
-        return NO_CONSEQUENCES
+    def foresee(self, host: Reader, state: RepositoryState) -> None:
+        """A flat repository answers with a signed index; whether the signature is good is apt's to judge."""
+        if state.fetched or self.components:
+            return
+        index = host.fetch(f"{self.uri.rstrip('/')}/InRelease")
+        if not index.startswith(SIGNED):
+            words = "an HTML page" if index.lstrip()[:1] == b"<" else "no signed index"
+            raise HostError(f"{self.uri} answered {words}", hint=MIRROR_HINT)
 
     def converge(self, host: Writer, _state: RepositoryState) -> None:
         """Write the source and fetch the indices; any that cannot be fetched is an error."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from gpunode.errors import HostError
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference, Local
 
 
 @dataclass(frozen=True)
-class RunfileDriver:
+class RunfileDriver(Local):
     """The driver at one version, by the `.run` installer. `library` is a file that is there when that version is installed."""
 
     version: str

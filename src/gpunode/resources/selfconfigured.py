@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from gpunode.errors import HostError
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
-from gpunode.resources.base import Consequences, Difference
+from gpunode.resources.base import Consequences, Difference, Local
 
 WHY = "the engine looks for the nvidia runtime once, when it starts"
 
 
 @dataclass(frozen=True)
-class SelfConfigured:
+class SelfConfigured(Local):
     """A generated config that names the runtime; the unit restarted while it does not."""
 
     path: str

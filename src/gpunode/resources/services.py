@@ -8,11 +8,11 @@ from gpunode.host import systemd
 from gpunode.host.reader import Reader
 from gpunode.host.systemd import Unit
 from gpunode.host.writer import Writer
-from gpunode.resources.base import NO_CONSEQUENCES, Consequences, Difference
+from gpunode.resources.base import Difference, Local
 
 
 @dataclass(frozen=True)
-class Service:
+class Service(Local):
     """A unit that is enabled and active."""
 
     unit: str
@@ -35,10 +35,6 @@ class Service:
         if not state.active:
             found.append(Difference("active", "absent" if not state.loaded else state.state, "active", self.why))
         return found
-
-    def consequences(self, _state: Unit) -> Consequences:
-        """None."""
-        return NO_CONSEQUENCES
 
     def converge(self, host: Writer, _state: Unit) -> None:
         """Enable and start it."""

@@ -1,0 +1,213 @@
+"""What goes wrong around an apply on a real host: one clear line, nothing half-done, and a clean second try."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gpunode.lab.host import LabHost
+from gpunode.lab.manifest import Snapshot, report
+from gpunode.lab.node import create_node
+
+PROFILE = """\
+[driver]
+branch = "580"
+[cuda]
+version = "13.0"
+[kubernetes]
+flavour = "none"
+[device_plugin]
+mode = "none"
+[verify]
+level = "container"
+"""
+CONFIG = "/etc/containerd/config.toml"
+FAULTS = "/srv/lab-mirror/faults.toml"
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[LabHost]:
+    with create_node("faults") as host:
+        host.boot()
+        host.write("/etc/gpunode/profile.toml", PROFILE)
+        host.run("apt-get", "update", "-qq")
+        yield host
+
+
+@pytest.fixture
+def before(host: LabHost) -> Iterator[Snapshot]:
+    """The host before the test; afterwards it is taken back, and must be the same again."""
+    snapshot = Snapshot.take(host)
+    yield snapshot
+    host.run("gpunode", "rollback", "--yes", "--force", check=False, timeout=300)
+    changes = Snapshot.compare(snapshot, Snapshot.take(host))
+    assert not changes, report(changes)
+
+
+def gpunode(host: LabHost, *words: str) -> Done:
+    return host.run("gpunode", *words, check=False, timeout=300)
+
+
+def refused(done: Done, exits: int, words: str) -> None:
+    """One clear line that begins the error, and never a traceback."""
+    assert done.returncode == exits, done.stdout + done.stderr
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("gpunode: ")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def unchanged(host: LabHost, before: Snapshot) -> None:
+    changes = Snapshot.compare(before, Snapshot.take(host))
+    assert not changes, report(changes)
+
+
+@pytest.mark.usefixtures("before")
+def test_without_root_nothing_is_changed_and_plan_still_works(host: LabHost) -> None:
+    nobody = ("runuser", "-u", "nobody", "--", "gpunode")
+    refused(host.run(*nobody, "apply", "--yes", check=False), 2, "needs root")
+    assert host.run(*nobody, "plan", check=False).returncode == 3
+
+
+def test_typos_and_missing_things_are_one_line(host: LabHost) -> None:
+    refused(gpunode(host, "plan", "--profile", "/nowhere.toml"), 2, "there is no profile /nowhere.toml")
+    refused(gpunode(host, "plan", "--step", "drivr"), 2, "there is no step drivr")
+    refused(gpunode(host, "rollback", "--yes", "--to", "99"), 2, "there is no run 99")
+    refused(gpunode(host, "apply"), 2, "nobody is here to answer")
+    host.write("/root/bad.toml", '[driver]\nbrnach = "580"\nmodules = "opne"\n')
+    wrong = gpunode(host, "profile", "validate", "--profile", "/root/bad.toml")
+    refused(wrong, 2, 'did you mean "branch"?')
+    assert 'did you mean "open"?' in wrong.stderr
+    host.run("rm", "/root/bad.toml")
+
+
+def test_a_step_alone_names_what_it_stands_on(host: LabHost, before: Snapshot) -> None:
+    refused(gpunode(host, "apply", "--yes", "--step", "containerd"), 1, "add --step container_toolkit")
+    unchanged(host, before)
+
+
+def test_a_second_run_is_told_who_holds_the_lock(host: LabHost, before: Snapshot) -> None:
+    first = host.popen("gpunode", "apply", "--yes")
+    time.sleep(3)
+    second = gpunode(host, "apply", "--yes")
+    refused(second, 6, "another run holds the lock: pid ")
+    assert "(gpunode apply --yes)" in second.stderr
+    host.run("pkill", "-KILL", "-f", "[g]punode apply", check=False)
+    first.wait(10)
+    time.sleep(1)
+    # A lock whose holder was killed never blocks.
+    assert gpunode(host, "rollback", "--yes").returncode == 0
+    del before
+
+
+def test_a_key_that_is_not_the_pinned_one_is_not_trusted(host: LabHost, before: Snapshot) -> None:
+    site = "/etc/gpunode/catalog.d/50-lab.toml"
+    text = host.read(site)
+    host.run("rm", site)
+    refused(gpunode(host, "apply", "--yes"), 1, "it was not trusted")
+    host.write(site, text)
+    unchanged(host, before)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ('prefix = "developer.download.nvidia.com/compute/cuda"\nhtml = true\n', "answered an HTML page"),
+        ('prefix = "developer.download.nvidia.com/compute/cuda"\nstatus = 503\n', "answered 503"),
+    ],
+)
+def test_a_mirror_that_misbehaves_is_found_out_before_anything_changes(
+    host: LabHost, before: Snapshot, fault: str, words: str
+) -> None:
+    host.write(FAULTS, f"[[fault]]\n{fault}")
+    refused(gpunode(host, "apply", "--yes"), 1, words)
+    host.run("rm", FAULTS)
+    unchanged(host, before)
+
+
+def test_a_dead_mirror_is_found_out_before_anything_changes(host: LabHost, before: Snapshot) -> None:
+    host.run("systemctl", "stop", "lab-mirror.service")
+    refused(gpunode(host, "apply", "--yes"), 1, "cannot fetch https://developer.download.nvidia.com")
+    host.run("systemctl", "start", "lab-mirror.service")
+    unchanged(host, before)
+
+
+@pytest.mark.usefixtures("before")
+def test_a_mirror_that_dies_in_between_is_survived_by_a_second_apply(host: LabHost) -> None:
+    host.write(
+        FAULTS,
+        '[[fault]]\nprefix = "nvidia.github.io/libnvidia-container/stable/deb/amd64/libnvidia-container1"\nstatus = 503\n',
+    )
+    refused(gpunode(host, "apply", "--yes", "--skip", "verify"), 1, "apt-get install failed")
+    host.run("rm", FAULTS)
+    done = gpunode(host, "apply", "--yes", "--skip", "verify")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_full_disk_is_said_and_nothing_is_changed(host: LabHost, before: Snapshot) -> None:
+    host.shell("mkdir -p /var/lib/gpunode; mount -t tmpfs -o size=8k,mode=700 tmpfs /var/lib/gpunode")
+    done = gpunode(host, "apply", "--yes")
+    host.run("umount", "/var/lib/gpunode")
+    refused(done, 1, "No space left on device")
+    unchanged(host, before)
+
+
+def test_a_daemon_that_does_not_come_back_gets_its_old_file(host: LabHost, before: Snapshot) -> None:
+    """The unit refuses to start with the nvidia runtime in its file: outside the product, as a broken daemon would."""
+    old = host.read(CONFIG)
+    dropin = "/etc/systemd/system/containerd.service.d/refuse.conf"
+    refusal = "ExecStartPre=/bin/sh -c 'if grep -q nvidia /etc/containerd/config.toml; then echo no such runtime binary; exit 1; fi'"
+    host.write(dropin, f"[Service]\n{refusal}\n")
+    host.run("systemctl", "daemon-reload")
+    done = gpunode(host, "apply", "--yes", "--skip", "verify")
+    assert host.read(CONFIG) == old
+    assert host.run("systemctl", "is-active", "containerd").stdout.strip() == "active"
+    refused(done, 1, "did not come back with the new configuration")
+    assert "no such runtime binary" in done.stderr
+    host.shell("rm -r /etc/systemd/system/containerd.service.d; systemctl daemon-reload; systemctl reset-failed")
+    del before
+
+
+def test_edits_made_since_stay_when_our_keys_go(host: LabHost) -> None:
+    old = host.read(CONFIG)
+    assert gpunode(host, "apply", "--yes", "--skip", "verify").returncode == 0
+    host.shell(
+        f"sed -i 's#bin_dir = \"/usr/lib/cni\"#bin_dir = \"/opt/cni/bin\"#' {CONFIG}; echo '# a note of theirs' >> {CONFIG}"
+    )
+    assert gpunode(host, "rollback", "--yes").returncode == 0
+    now = host.read(CONFIG)
+    assert "nvidia" not in now
+    assert 'bin_dir = "/opt/cni/bin"' in now
+    assert "# a note of theirs" in now
+    host.write(CONFIG, old)
+    host.run("systemctl", "restart", "containerd")
+
+
+@pytest.mark.usefixtures("before")
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(host: LabHost) -> None:
+    running = host.popen("gpunode", "apply", "--yes", "--output", "json")
+    time.sleep(4)
+    host.run("pkill", "-TERM", "-f", "[g]punode apply", check=False)
+    assert running.wait(30) == 130
+    document = json.loads(running.output()[running.output().index("{") :])
+    assert document["hint"] == "`gpunode apply` finishes the job, `gpunode rollback` undoes it"
+
+
+@pytest.mark.usefixtures("before")
+def test_the_run_installer_is_verified_run_and_uninstalled(host: LabHost) -> None:
+    name = "NVIDIA-Linux-x86_64-580.159.04.run"
+    digest = host.shell(f"sha256sum $(find /srv/lab-mirror -name {name})").stdout.split()[0]
+    runfile = PROFILE.replace('branch = "580"', 'source = "runfile"\nbranch = "580"\nversion = "580.159.04"')
+    host.write("/run/runfile.toml", f'{runfile}\n[driver.runfile]\nsha256 = "{"0" * 64}"\n')
+    wrong = gpunode(host, "apply", "--yes", "--profile", "/run/runfile.toml", "--skip", "verify")
+    refused(wrong, 1, "it was not run")
+    host.write("/run/runfile.toml", f'{runfile}\n[driver.runfile]\nsha256 = "{digest}"\n')
+    done = gpunode(host, "apply", "--yes", "--profile", "/run/runfile.toml")
+    assert "Traceback" not in done.stderr
+    assert host.run("nvidia-smi", check=False).returncode == 0, done.stdout[-2000:] + done.stderr
+    assert gpunode(host, "check", "--profile", "/run/runfile.toml").returncode == 0
