@@ -147,7 +147,8 @@ def test_a_symlinked_config_is_edited_at_its_target_and_stays_a_link() -> None:
     situation = Situation(machine, load(b"", "p").profile, select(skip=("verify",)), "0")
     report = apply(situation, lambda _plan: True)
     assert report.result == "changed", report.error
-    assert machine.files.node(CONFIG).kind == "link"
+    node = machine.files.node(CONFIG)
+    assert node and node.kind == "link"
     assert "nvidia-container-runtime" in machine.files.text("/etc/site/containerd.toml")
 
 

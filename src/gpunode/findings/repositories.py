@@ -86,7 +86,7 @@ def _signed_by_conflict(evidence: Evidence) -> Proof | None:
 def _conflict(used: _Used, uri: str, sources: list[Source]) -> Proof:
     ours = used.entry.list
     lines = tuple(
-        f"{each.path} line {each.line}: {uri} signed by {each.signed_by or 'any trusted key'}, wanted {used.entry.keyring}"
+        f"{each.path} line {each.line}: {each.uri} signed by {each.signed_by or 'any trusted key'}, wanted {used.entry.keyring}"
         for each in sources
     )
     others = sorted({each.path for each in sources if each.path != ours and each.signed_by != used.entry.keyring})
