@@ -91,7 +91,8 @@ def _stale(evidence: Evidence) -> Proof | None:
         f"systemctl show {unit.name}: started {started}, wanted after {changed}",
         f"{newest.path}: changed {changed}",
     )
-    return Proof(lines, {"unit": unit.name, "path": newest.path, "started": started, "changed": changed})
+    words = {"unit": unit.name, "path": newest.path, "started": started, "changed": changed}
+    return Proof(lines, {**words, "config": evidence.config.path})
 
 
 def _removed_shim(evidence: Evidence) -> Proof | None:
@@ -140,6 +141,7 @@ FINDINGS = (
         cause="{path} has no runtime {runtime}: {reason}.",
         mend=(APPLY,),
         look=_not_configured,
+        explains=("toml:{path}",),
         references=("NVIDIA/gpu-operator#1323", "NVIDIA/nvidia-container-toolkit#803"),
     ),
     Known(
@@ -152,6 +154,7 @@ FINDINGS = (
         cause="{unit} was started {started} and {path} changed {changed}: the daemon reads it only when it starts.",
         mend=(APPLY,),
         look=_stale,
+        explains=("toml:{config}",),
         references=("NVIDIA/gpu-operator#1323", "NVIDIA/nvidia-container-toolkit#803"),
     ),
     Known(

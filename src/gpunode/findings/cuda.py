@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gpunode.findings.evidence import Evidence
 from gpunode.findings.model import Known, Proof
 from gpunode.steps.cuda import CURRENT
@@ -13,20 +15,40 @@ def _profile_d(evidence: Evidence) -> Proof | None:
     cuda = evidence.context.profile.cuda
     if cuda.version == "none" or not _installed(evidence):
         return None
-    target = f"{CURRENT}-{cuda.version}"
-    lines, missing = [], []
-    if cuda.link and evidence.cuda_link != target:
-        lines.append(f"{CURRENT}: leads to {evidence.cuda_link or 'nothing'}, wanted {target}")
-        missing.append(f"{CURRENT} does not lead to it")
-    if cuda.profile_d and evidence.profile_d is None:
-        lines.append(f"{PROFILE_D}: absent, wanted {CURRENT}/bin in PATH")
-        missing.append(f"{PROFILE_D} is not there")
-    elif cuda.profile_d and evidence.profile_d and f"{CURRENT}/bin" not in evidence.profile_d.text:
-        lines.append(f"{PROFILE_D}: does not name {CURRENT}/bin")
-        missing.append(f"{PROFILE_D} does not put it in PATH")
-    if not lines:
+    found = [*_link(evidence), *_login(evidence)]
+    if not found:
         return None
-    return Proof(tuple(lines), {"version": cuda.version, "missing": " and ".join(missing)})
+    words = {"version": cuda.version, "missing": " and ".join(each.missing for each in found)}
+    return Proof(tuple(each.line for each in found), words, explains=tuple(each.resource for each in found))
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """One thing by which the toolkit would be found: what is missing in words, the line that shows it, its resource."""
+
+    missing: str
+    line: str
+    resource: str
+
+
+def _link(evidence: Evidence) -> list[_Missing]:
+    cuda = evidence.context.profile.cuda
+    target, found = f"{CURRENT}-{cuda.version}", evidence.cuda_link
+    if not cuda.link or found == target:
+        return []
+    line = f"{CURRENT}: leads to {found or 'nothing'}, wanted {target}"
+    return [_Missing(f"{CURRENT} does not lead to it", line, f"link:{CURRENT}")]
+
+
+def _login(evidence: Evidence) -> list[_Missing]:
+    file, resource = evidence.profile_d, f"file:{PROFILE_D}"
+    if not evidence.context.profile.cuda.profile_d or (file and f"{CURRENT}/bin" in file.text):
+        return []
+    if file is None:
+        line = f"{PROFILE_D}: absent, wanted {CURRENT}/bin in PATH"
+        return [_Missing(f"{PROFILE_D} is not there", line, resource)]
+    line = f"{PROFILE_D}: does not name {CURRENT}/bin, wanted it in PATH"
+    return [_Missing(f"{PROFILE_D} does not put it in PATH", line, resource)]
 
 
 def _installed(evidence: Evidence) -> bool:

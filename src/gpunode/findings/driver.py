@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 
 from gpunode.catalog.model import Generation
-from gpunode.findings.evidence import FABRIC_MANAGER, PERSISTENCED, Evidence, Kernel, TextFile, clock, upstream
+from gpunode.findings.evidence import (
+    FABRIC_MANAGER,
+    PERSISTENCED,
+    Evidence,
+    Kernel,
+    TextFile,
+    clock,
+    upstream,
+    version_of_library,
+)
 from gpunode.findings.model import Known, Proof, Severity
 from gpunode.host.facts import DRIVER_VERSION
 from gpunode.steps import decisions
@@ -22,16 +31,23 @@ def _mismatch(evidence: Evidence) -> Proof | None:
     changes = [(name, change) for name, change in evidence.changes.items() if upstream(change.after) == library]
     moved = [f"{name}: {change}" for name, change in changes if name in evidence.driver_packages]
     loose = [name for name, package in evidence.driver_packages.items() if not package.held]
-    lines = [f"{DRIVER_VERSION}: the running module is {driver.version}, wanted the libraries' {library}"]
-    lines += [f"{link} leads to {file}, wanted {driver.version}" for link, file in evidence.libraries.items()]
+    wanted = decisions.driver_version(evidence.context) or driver.version
+    lines = [f"{DRIVER_VERSION}: the running module is {driver.version}{_unless(driver.version, wanted)}"]
+    lines += [
+        f"{link} leads to {file}{_unless(version_of_library(file), wanted)}"
+        for link, file in evidence.libraries.items()
+    ]
     lines += moved[:1]
     lines += [f"dpkg-query: not held: {', '.join(sorted(loose))}"] if loose else []
-    wanted = decisions.driver_version(evidence.context)
     if evidence.context.profile.driver.source == "preinstalled":
         mend: tuple[str, ...] = (REBOOT,)
     else:
         mend = (APPLY,) if wanted == driver.version else (APPLY, f"{REBOOT}  # where the module is in use")
     return Proof(tuple(lines), {"library": library, "module": driver.version}, mend=mend)
+
+
+def _unless(version: str, wanted: str) -> str:
+    return "" if version == wanted else f", wanted {wanted}"
 
 
 def _branch_jump(evidence: Evidence) -> Proof | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from gpunode.host.reader import Reader
 from gpunode.host.state import RUNS
 
 APT_LOG = "/var/log/apt/history.log"
+COMMAND_COLUMNS = 60
 CHANGED = re.compile(r"([^\s,:()]+)(?::[^\s,()]+)? \(([^,()]+), ([^,()]+)\)")
 
 
@@ -24,7 +26,8 @@ class AptChange:
     after: str
 
     def __str__(self) -> str:
-        return f"{APT_LOG}: {self.when} `{self.command}` took it from {self.before} to {self.after}"
+        command = textwrap.shorten(self.command, COMMAND_COLUMNS, placeholder=" …")
+        return f"{APT_LOG}: {self.when} `{command}` took it from {self.before} to {self.after}"
 
 
 @dataclass(frozen=True)

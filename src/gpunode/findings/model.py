@@ -16,7 +16,7 @@ Severity = Literal["error", "warning", "info"]
 class Proof:
     """That a host has the failure: the lines that show it, and the words for the placeholders in cause and mend.
 
-    `cause`, `mend`, `severity` replace the entry's own where this host's case is a special one.
+    `cause`, `mend`, `severity`, `explains` replace the entry's own where this host's case is a special one.
     """
 
     lines: tuple[str, ...]
@@ -24,13 +24,14 @@ class Proof:
     cause: str = ""
     mend: tuple[str, ...] = ()
     severity: Severity | None = None
+    explains: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Known:
     """One failure. `sees` is what people see of it, `proof` how a look at the host proves it, both for the documentation.
 
-    `cause` and `mend` have {placeholders}. `explains` names other findings, and resources (`kind:name`), that differ because of it.
+    `cause`, `mend`, `explains` have {placeholders}. `explains` names other findings, and resources (`kind:name`), that differ because of it.
     `step` is the step under which it is reported.
     """
 
@@ -51,6 +52,7 @@ class Known:
         proof = self.look(evidence)
         if proof is None:
             return None
+        explains = self.explains if proof.explains is None else proof.explains
         return FindingResult(
             id=self.id,
             severity=proof.severity or self.severity,
@@ -58,7 +60,7 @@ class Known:
             cause=_filled(proof.cause or self.cause, proof.words),
             evidence=proof.lines,
             mend=tuple(_filled(command, proof.words) for command in proof.mend or self.mend),
-            explains=self.explains,
+            explains=tuple(_filled(name, proof.words) for name in explains),
             references=self.references,
         )
 

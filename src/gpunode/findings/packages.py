@@ -113,10 +113,9 @@ def _downgraded(evidence: Evidence) -> Proof | None:
     lines = [f"dpkg-query: {name} {each.version}, wanted {wanted}" for name, each in old.items()]
     lines += [*logged[:1], *stayed[:1]]
     lines += [f"dpkg-query: not held: {', '.join(loose)}"] if loose else []
-    unheld = ", and no hold kept it" if first in loose else ""
-    return Proof(
-        tuple(lines), {"package": first, "version": upstream(package.version), "wanted": wanted, "unheld": unheld}
-    )
+    words = {"package": first, "version": upstream(package.version), "wanted": wanted}
+    words["unheld"] = ", and no hold kept it" if first in loose else ""
+    return Proof(tuple(lines), words, severity="error" if stayed else None)
 
 
 FINDINGS = (
@@ -143,7 +142,7 @@ FINDINGS = (
         cause="{package} was taken back to {version} although the profile wants {wanted}{unheld}.",
         mend=(APPLY,),
         look=_downgraded,
-        explains=("toolkit-version-skew", "packages:container toolkit", "hold:container toolkit"),
+        explains=("toolkit-version-skew", "packages:container toolkit"),
     ),
     Known(
         id="toolkit-version-skew",

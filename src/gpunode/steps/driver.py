@@ -143,7 +143,9 @@ def _packages(context: Context, *, pin: bool) -> list[Resource]:
     manager, branch = distribution.manager, context.profile.driver.branch
     why = f"driver {version}, branch {branch} ({context.catalog.branches[branch].kind})"
     found: list[Resource] = [_pin(known.family, version)] if pin else []
-    found.append(Packages("driver", manager, specs, why, known.family, known.not_family, version))
+    # The distribution's own packages depend on each other exactly, and some of the family have versions of their own.
+    family = known.family if pin else ()
+    found.append(Packages("driver", manager, specs, why, family, known.not_family, version))
     if context.profile.driver.hold:
         names = tuple(spec.name for spec in specs)
         found.append(Hold("driver", manager, known.family, names, HOLD_WHY, known.not_family))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gpunode.errors import CommandError, HostError
-from gpunode.host import accounts
+from gpunode.host import accounts, systemd
 from gpunode.host.packages import manager_named
 from gpunode.host.packages.base import Package, PackageManager, Spec
 from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
@@ -84,10 +84,11 @@ class InstallPackages(_NeverConflicts):
         purge = [item["name"] for item in items if item["name"] in going and item["state"] == "absent"]
         remove = [name for name in going if name not in purge]
         if "made_users" not in intent:  # once the packages are gone nothing tells whose the users were
-            hands.aside({"made_users": _users_made(hands, intent, going)})
+            hands.aside({"made_users": _users_made(hands, intent, going), "units": _units_of(hands, going)})
         manager.restore(hands.machine, install=back, remove=remove, purge=purge, on_line=hands.on_line)
         hands.reader.forget()
         _restore_marks(manager, hands, items)
+        _forget_failed_units(hands, intent.get("units", []))
         users = _remove_users(hands, intent.get("made_users", []))
         return Taken(left=(*needed, *unavailable, *(f"system user {name}: it runs something" for name in users)))
 
@@ -150,6 +151,24 @@ def _to_remove(items: list[Json], known: dict[str, Package]) -> list[str]:
         and item["name"] in known
         and known[item["name"]].state not in ("absent", item["state"])
     ]
+
+
+def _units_of(hands: Hands, packages: list[str]) -> list[str]:
+    """The systemd services that the packages brought."""
+    lists = [(hands.reader.read(f"{accounts.SCRIPTS}/{name}.list") or b"").decode() for name in packages]
+    paths = [
+        line for text in lists for line in text.splitlines() if "/systemd/system/" in line and line.endswith(".service")
+    ]
+    return sorted({path.rpartition("/")[2] for path in paths})
+
+
+def _forget_failed_units(hands: Hands, units: list[str]) -> None:
+    """A unit that failed and whose file is gone would be listed as failed until the next boot."""
+    gone = [name for name, unit in systemd.show(hands.reader, units).items() if not unit.loaded] if units else []
+    for name in gone:
+        hands.machine.run(
+            ["systemctl", "reset-failed", name]
+        )  # it says so, and no more, when there is nothing to forget
 
 
 def _users_made(hands: Hands, intent: Json, gone: list[str]) -> list[str]:
