@@ -115,8 +115,8 @@ def _converge(situation: Situation, step: Step, writer: Writer) -> StepResult:
     try:
         if found.error:
             raise found.error
-        for pending in found.pending:
-            _converge_one(situation, step, pending, writer)
+        changed = {pending.resource.id for pending in found.pending if _converge_one(situation, step, pending, writer)}
+        found.keep(changed)  # the others came about by those before them
     except HostError as error:
         result.state, result.why, result.seconds = "failed", error.message, time.monotonic() - began
         situation.listener.step_ended(step.name, result.state, result.seconds)
@@ -128,12 +128,13 @@ def _converge(situation: Situation, step: Step, writer: Writer) -> StepResult:
     return result
 
 
-def _converge_one(situation: Situation, step: Step, pending: Pending, writer: Writer) -> None:
+def _converge_one(situation: Situation, step: Step, pending: Pending, writer: Writer) -> bool:
+    """Bring one resource in sync; False when it is by now."""
     resource, began = pending.resource, time.monotonic()
     observed = resource.observe(writer)
     differences = resource.differences(observed)
     if not differences:
-        return
+        return False
     first = differences[0]
     more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
     situation.listener.resource_began(step.name, resource.id, f"{first.field}: {first.found} → {first.wanted}{more}")
@@ -145,6 +146,7 @@ def _converge_one(situation: Situation, step: Step, pending: Pending, writer: Wr
         situation.listener.resource_ended(step.name, resource.id, time.monotonic() - began, error.message)
         raise
     situation.listener.resource_ended(step.name, resource.id, time.monotonic() - began, "")
+    return True
 
 
 def _require_in_sync(pending: Pending, writer: Writer) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from gpunode.engine.recovery import interruption
-from gpunode.engine.results import Report
+from gpunode.engine.results import FindingResult, Report
 from gpunode.engine.situation import Situation, refusals
 from gpunode.engine.survey import Survey, survey
 from gpunode.errors import RefusedError
@@ -28,16 +29,30 @@ def plan(situation: Situation) -> Report:
 def check(situation: Situation) -> Report:
     """How the host differs from the profile, and which known failures explain it. Changes nothing."""
     report, context, host = _looked(situation, "check")
+    differing = {difference.resource for step in report.steps for difference in step.differences}
+    found = recognise(host, context)
     for step in report.steps:
-        step.findings = [each for name, each in recognise(host, context) if name == step.name]
+        step.findings = [_explaining(each, differing) for name, each in found if name == step.name]
     if report.result == "in-sync" and any(step.findings for step in report.steps):
         report.result = "drift"
     return report
 
 
+def _explaining(finding: FindingResult, differing: set[str]) -> FindingResult:
+    """Of the resources that a finding explains, those that do differ."""
+    return replace(finding, explains=tuple(name for name in finding.explains if ":" not in name or name in differing))
+
+
 def survey_all(situation: Situation, context: Context, host: Reader) -> list[Survey]:
-    """Every chosen step as found."""
-    return [survey(step, context, host) for step in situation.steps]
+    """Every chosen step as found. A resource that two steps share is told of by the first."""
+    seen: set[str] = set()
+    surveys = []
+    for step in situation.steps:
+        found = survey(step, context, host)
+        found.leave_out(seen)
+        seen |= {pending.resource.id for pending in found.pending}
+        surveys.append(found)
+    return surveys
 
 
 def summarise(report: Report, surveys: list[Survey], *, differing: str) -> None:

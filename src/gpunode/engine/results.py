@@ -84,7 +84,10 @@ class StepResult:
 
 @dataclass
 class Report:
-    """What a command found or did. `run` is the journal's run where one was written; `interrupted` speaks of an unfinished one."""
+    """What a command found or did. `run` is the journal's run where one was written; `interrupted` speaks of an unfinished one.
+
+    `kept` names, for a rollback, what it was told to leave: `run 0002 and those before it`.
+    """
 
     command: str
     result: Result = "in-sync"
@@ -96,6 +99,7 @@ class Report:
     interrupted: str = ""
     warnings: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    kept: str = ""
     seconds: float = 0.0
 
     @property

@@ -37,13 +37,13 @@ def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force
     entries = chosen(journal, to, only)
     _require_no_dependents(entries, only, force)
     if not entries and not journal.interrupted():
-        return Report("rollback", "undone", seconds=time.monotonic() - began)
+        return Report("rollback", "in-sync", seconds=time.monotonic() - began)
     writer = Writer(situation.machine, journal, situation.network, on_line=situation.listener.line)
     if not force:
         _require_no_conflicts(writer, entries)
     interrupted = journal.interrupted()
     run = journal.begin("rollback", version=situation.version, note=situation.note)
-    report = Report("rollback", "undone", run=run.run)
+    report = Report("rollback", "undone", run=run.run, kept=_kept(to, only))
     try:
         _take_back(situation, writer, entries, report, force=force)
         for record in interrupted:
@@ -54,6 +54,11 @@ def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force
     report.interrupted = interruption(journal)
     report.seconds = time.monotonic() - began
     return report
+
+
+def _kept(to: str | None, only: tuple[str, ...]) -> str:
+    parts = [f"run {to.zfill(4)} and those before it"] if to else []
+    return ", ".join([*parts, f"all steps but {', '.join(only)}"] if only else parts)
 
 
 def chosen(journal: Journal, to: str | None, only: tuple[str, ...]) -> list[Entry]:

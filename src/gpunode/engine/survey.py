@@ -31,6 +31,15 @@ class Survey:
     pending: list[Pending] = field(default_factory=list)
     error: HostError | None = None
 
+    def leave_out(self, resources: set[str]) -> None:
+        """Leave what others have told of out of what differs."""
+        self.keep({pending.resource.id for pending in self.pending} - resources)
+
+    def keep(self, resources: set[str]) -> None:
+        """Reduce what differs to these resources."""
+        self.pending = [pending for pending in self.pending if pending.resource.id in resources]
+        self.result.differences = [each for each in self.result.differences if each.resource in resources]
+
 
 def survey(step: Step, context: Context, host: Reader) -> Survey:
     """Observe every resource of one step."""

@@ -31,7 +31,7 @@ class Proof:
 class Known:
     """One failure. `sees` is what people see of it, `proof` how a look at the host proves it, both for the documentation.
 
-    `cause`, `mend`, `explains` have {placeholders}. `explains` names other findings, and resources (`kind:name`), that differ because of it.
+    `cause`, `mend`, `explains` have {placeholders}. `explains` names findings and resources (`kind:name`) that follow from it.
     `step` is the step under which it is reported.
     """
 

@@ -17,6 +17,11 @@ from gpunode.host.reader import Network, Reader
 
 POLL_SECONDS = 0.3
 PULL_SECONDS = 600
+POD_HINTS = (
+    ("no runtime for", "containerd runs without the nvidia runtime: gpunode apply --step containerd"),
+    ("Insufficient nvidia.com/gpu", "all GPUs of the node are taken, or the device plugin offers none"),
+    ("ImagePull", "the image cannot be pulled: verify.pod_image in the profile names another"),
+)
 
 
 class Trial(Reader):
@@ -74,11 +79,12 @@ class Trial(Reader):
             if live and live.get("status", {}).get("phase") in ("Succeeded", "Failed"):
                 return live
             time.sleep(POLL_SECONDS)
-        raise CommandError(
-            f"the pod did not end in {timeout:g} s",
-            hint="verify.timeout in the profile; an image that is pulled for the first time takes long",
-            details=self._pod_events(access, name, namespace),
+        events = self._pod_events(access, name, namespace)
+        hint = next(
+            (hint for words, hint in POD_HINTS if any(words in event for event in events)),
+            "verify.timeout in the profile",
         )
+        raise CommandError(f"the pod did not end in {timeout:g} s", hint=hint, details=events)
 
     def _pod_events(self, access: Access, name: str, namespace: str) -> tuple[str, ...]:
         output = self.query(access.argv("get", "events", f"--namespace={namespace}", "--output=json"))

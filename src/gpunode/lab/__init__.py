@@ -1,4 +1,4 @@
-"""Throw-away hosts for tests and `gpunode rehearse`: real systemd hosts on one machine, everything a GPU node has emulated.
+"""Throw-away hosts for tests, the demo and rehearsals: real systemd hosts on one machine, everything a GPU node has emulated.
 
 Nothing here is part of the product's path, and the product does not know that it exists.
 """
