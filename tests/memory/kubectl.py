@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from memory.machine import MemoryMachine
 
 Object = dict[str, Any]
+SOCKET = "/var/lib/kubelet/device-plugins/nvidia-gpu.sock"
 
 
 class Cluster(Store):
@@ -114,6 +115,8 @@ def _apply(machine: MemoryMachine, cluster: Cluster, call: Call) -> Answer:
         return Answer(json.dumps(would_be) + "\n")
     name = f"{body['kind'].lower()}/{body['metadata']['name']}"
     machine.effect(f"apply {name}", lambda: _nothing(cluster.change(body, manager, force=force)))
+    if body["kind"] == "DaemonSet":
+        machine.effect("register plugin", lambda: machine.files.lay(SOCKET, ""))
     found = cluster.find(body["kind"], body["metadata"]["name"], body["metadata"].get("namespace", "default"))
     return Answer(json.dumps(found) + "\n")
 
@@ -130,6 +133,8 @@ def _delete(machine: MemoryMachine, cluster: Cluster, call: Call, rest: list[str
             return Answer()
         return Answer(stderr=f'Error from server (NotFound): {_kind(kind).qualified} "{name}" not found\n', status=1)
     machine.effect(f"delete {kind}/{name}", lambda: cluster.drop(kind, name, namespace))
+    if kind == "daemonset":
+        machine.effect("unregister plugin", lambda: machine.files.erase(SOCKET))
     return Answer(f'{_kind(kind).qualified} "{name}" deleted\n')
 
 

@@ -113,6 +113,9 @@ class MemoryMachine:
     def now(self) -> float:
         return self._clock
 
+    def wait(self, seconds: float) -> None:
+        self._clock += seconds
+
     # --- commands and the network -------------------------------------------------------------------------------
 
     def run(

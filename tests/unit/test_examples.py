@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from gpunode.engine.check import plan
+from gpunode.engine.situation import Situation
 from gpunode.profile import LoadedProfile, load, schema
 from gpunode.profile.toml import parse
+from gpunode.steps import select
+from memory import gpu_host
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
@@ -110,3 +114,16 @@ def test_documentation_is_current(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "scripts" / "gen-profile-docs"), run_name="__main__")
     assert ended.value.code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_makes_a_plan(name: Path) -> None:
+    """On a host of its kind: k3s's has k3s's folders, an inference box no cluster."""
+    machine = gpu_host()
+    profile = load(name.read_bytes(), name.name).profile
+    if profile.kubernetes.flavour == "k3s":
+        machine.files.lay("/etc/rancher/k3s/k3s.yaml", "apiVersion: v1\n")
+        machine.files.make_folders("/var/lib/rancher/k3s/agent/etc/containerd")
+    report = plan(Situation(machine, profile, select(), "0"))
+    assert (report.result, report.error) == ("pending", "")
+    assert next(step for step in report.steps if step.name == "driver").differences

@@ -106,6 +106,9 @@ class LocalMachine:
     def now(self) -> float:
         return time.time()
 
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     def write_atomic(self, path: str, content: bytes, *, stat: FileStat, temporary: str) -> None:
         require_safe_folder(os.path.dirname(path))
         with _explained("write", path):

@@ -105,6 +105,9 @@ class Machine(Protocol):
     def now(self) -> float:
         """Seconds since the epoch, by the machine's own clock."""
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+
     def write_atomic(self, path: str, content: bytes, *, stat: FileStat, temporary: str) -> None:
         """Replace a file in one step through `temporary` (same directory), durable when it returns."""
 

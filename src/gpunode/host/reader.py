@@ -133,6 +133,11 @@ class Reader:
         """True when the process may change the host."""
         return self._machine.effective_uid() == 0
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass, before asking again."""
+        self.forget()
+        self._machine.wait(seconds)
+
     def now(self) -> float:
         """Seconds since the epoch by the host's clock."""
         return self._machine.now()

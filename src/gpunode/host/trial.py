@@ -78,7 +78,7 @@ class Trial(Reader):
             live = kubectl.get(self, access, "pod", name, namespace)
             if live and live.get("status", {}).get("phase") in ("Succeeded", "Failed"):
                 return live
-            time.sleep(POLL_SECONDS)
+            self.wait(POLL_SECONDS)
         events = self._pod_events(access, name, namespace)
         hint = next(
             (hint for words, hint in POD_HINTS if any(words in event for event in events)),

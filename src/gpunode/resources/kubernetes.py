@@ -27,6 +27,8 @@ SERVER_SIDE = frozenset(
     )
 )
 """Fields that the server keeps for itself: they differ without anybody having changed a thing."""
+REGISTRATION_SECONDS = 20
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,24 @@ class KubeObject(Local):
 
 @dataclass(frozen=True)
 class RolloutState:
-    """A DaemonSet's pods: how many there should be, and how many are up to date and ready. None when there is no DaemonSet."""
+    """A DaemonSet's pods: how many there should be, and how many are up to date and ready. None when there is no DaemonSet.
+
+    `sockets` are the plugins' sockets beside the kubelet's.
+    """
 
     desired: int | None
     ready: int
+    sockets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Rollout(Local):
-    """A DaemonSet whose pods all run and are ready."""
+    """The device plugin's DaemonSet: its pods all ready, and the one of this node registered with the kubelet in `folder`."""
 
     access: Access
     name: str
     namespace: str
+    folder: str
     timeout: int
 
     @property
@@ -96,24 +103,30 @@ class Rollout(Local):
         return f"rollout:{self.name}"
 
     def observe(self, host: Reader) -> RolloutState:
-        """The DaemonSet's own status."""
+        """The DaemonSet's own status, and the kubelet's folder."""
+        sockets = tuple(host.glob(self.folder, "nvidia*.sock"))
         live = kubectl.get(host, self.access, "daemonset", self.name, self.namespace)
         if live is None:
-            return RolloutState(None, 0)
+            return RolloutState(None, 0, sockets)
         status = live.get("status", {})
         current = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
         ready = min(status.get("numberReady", 0), status.get("updatedNumberScheduled", 0)) if current else 0
-        return RolloutState(status.get("desiredNumberScheduled", 0) if current else 0, ready)
+        return RolloutState(status.get("desiredNumberScheduled", 0) if current else 0, ready, sockets)
 
     def differences(self, state: RolloutState) -> list[Difference]:
         """Pods that are not ready. A DaemonSet that finds no node to run on is not rolled out either."""
-        if state.desired is not None and 0 < state.desired <= state.ready:
-            return []
-        found = "absent" if state.desired is None else f"{state.ready} of {state.desired} pods ready"
-        return [Difference("pods", found, "all ready", "a plugin that does not run offers no GPU")]
+        why = "a plugin that does not run, or has not registered, offers no GPU"
+        if state.desired is None or not 0 < state.desired <= state.ready:
+            found = "absent" if state.desired is None else f"{state.ready} of {state.desired} pods ready"
+            return [Difference("pods", found, "all ready", why)]
+        if not state.sockets:
+            return [
+                Difference("registration", f"no plugin socket in {self.folder}", "registered with the kubelet", why)
+            ]
+        return []
 
     def converge(self, host: Writer, _state: RolloutState) -> None:
-        """Wait. Raises CommandError with the pod's events and last log lines."""
+        """Wait for both. Raises CommandError with the pods' events and last log lines."""
         words = [
             "rollout",
             "status",
@@ -122,9 +135,14 @@ class Rollout(Local):
             f"--timeout={self.timeout}s",
         ]
         output = host.query(self.access.argv(*words), timeout=self.timeout + 10)
-        if not output.ok or self.differences(self.observe(host)):
+        deadline = host.now() + REGISTRATION_SECONDS
+        while output.ok and self.differences(self.observe(host)) and host.now() < deadline:
+            host.wait(POLL_SECONDS)
+        left = self.differences(self.observe(host))
+        if not output.ok or left:
+            what = left[0].found if left else f"not rolled out after {self.timeout} s"
             raise CommandError(
-                f"the DaemonSet {self.name} is not ready after {self.timeout} s",
+                f"the DaemonSet {self.name} is not ready: {what}",
                 hint=f"see `kubectl -n {self.namespace} describe daemonset {self.name}`",
                 details=(*self._events(host), *self._log(host)),
             )

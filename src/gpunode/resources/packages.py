@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpunode.errors import UnknownPackageError
 from gpunode.host.packages import manager_named
@@ -15,9 +15,10 @@ from gpunode.resources.base import Difference, Local
 
 @dataclass(frozen=True)
 class PackagesState:
-    """The packages that concern the resource, as the database has them."""
+    """The packages that concern the resource, as the database has them, and what would be installed of those that are missing."""
 
     known: dict[str, Package]
+    candidates: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,14 @@ class Packages(Local):
         for spec in self._wanted(state):
             package = state.known.get(spec.name)
             if not spec.satisfied_by(package):
-                found.append(Difference(spec.name, _word(package), spec.version or "installed", self.why))
+                found.append(
+                    Difference(
+                        spec.name,
+                        _word(package),
+                        spec.version or state.candidates.get(spec.name, "installed"),
+                        self.why,
+                    )
+                )
         return found
 
     def converge(self, host: Writer, state: PackagesState) -> None:

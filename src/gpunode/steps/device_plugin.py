@@ -27,7 +27,7 @@ def resources(context: Context) -> list[Resource]:
     return [
         KubeObject(access, runtime_class, "pods ask for the nvidia runtime by this name"),
         KubeObject(access, daemonset, "it offers nvidia.com/gpu to the kubelet"),
-        Rollout(access, NAME, plugin.namespace, plugin.rollout_timeout),
+        Rollout(access, NAME, plugin.namespace, context.facts.flavour.device_plugins, plugin.rollout_timeout),
     ]
 
 

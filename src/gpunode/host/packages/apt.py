@@ -51,6 +51,12 @@ class Apt:
             if not native or architecture in (native, "all", "")
         }
 
+    def candidates(self, reader: Reader, names: Sequence[str]) -> dict[str, str]:
+        """`apt-cache policy`, whose blocks begin with the name and have a line `Candidate:`."""
+        output = reader.query_once(["apt-cache", "policy", *names])
+        found = re.findall(r"^(\S+):\n  Installed: .*\n  Candidate: (\S+)", output.stdout, re.MULTILINE)
+        return {name: version for name, version in found if version != "(none)"}
+
     def simulate(
         self,
         reader: Reader,

@@ -56,6 +56,9 @@ class PackageManager(Protocol):
     def installed(self, reader: Reader) -> dict[str, Package]:
         """Every package the database knows, by name, in one query."""
 
+    def candidates(self, reader: Reader, names: Sequence[str]) -> dict[str, str]:
+        """The versions that would be installed now, by name; a package that no index has is not in it."""
+
     def simulate(
         self,
         reader: Reader,
