@@ -23,6 +23,7 @@ and says what comes of it:
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from functools import cache
@@ -35,6 +36,7 @@ from gpunode.engine.apply import apply
 from gpunode.engine.results import FindingResult
 from gpunode.engine.situation import Situation
 from gpunode.findings import known, recognise
+from gpunode.findings.history import Written, last_write
 from gpunode.formats.toml_data import parse
 from gpunode.host.reader import Reader
 from gpunode.profile import HostProfile
@@ -186,6 +188,22 @@ def test_the_documentation_is_what_the_catalogue_says() -> None:
     script = Path(__file__).parents[2] / "scripts" / "gen-failure-docs"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_write_that_was_taken_back_is_no_write() -> None:
+    machine = _fresh("1.7.24").copy()
+    lines = [
+        {"t": "run", "run": "0001", "command": "apply", "at": 0},
+        {"t": "intend", "seq": 1, "verb": "write-file", "intent": {"path": "/a", "after": {"sha": "one"}}},
+        {"t": "intend", "seq": 2, "verb": "write-file", "intent": {"path": "/b", "after": {"sha": "two"}}},
+        {"t": "intend", "seq": 3, "verb": "remove-file", "intent": {"path": "/a", "after": None}},
+        {"t": "undone", "seq": 2, "by": "0002"},
+    ]
+    machine.files.lay("/var/lib/gpunode/runs/0001.jsonl", "\n\n".join(map(json.dumps, lines)) + '\n{"t": "int')
+    machine.files.lay("/var/lib/gpunode/runs/0002.jsonl", "")
+
+    assert last_write(Reader(machine), "/a") == Written("0001", "one")
+    assert last_write(Reader(machine), "/b") is None
 
 
 def test_each_failure_belongs_to_a_step() -> None:
