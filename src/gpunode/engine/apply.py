@@ -10,7 +10,7 @@ from gpunode.engine.recovery import interruption, recover
 from gpunode.engine.results import Report, StepResult
 from gpunode.engine.situation import Situation, refusals
 from gpunode.engine.survey import Pending, survey
-from gpunode.engine.verify import run_probes
+from gpunode.engine.verify import clear_leftovers, run_probes
 from gpunode.errors import GpunodeError, HostError, RebootRequiredError, RefusedError, UsageError
 from gpunode.host import state
 from gpunode.host.journal import Journal
@@ -79,6 +79,8 @@ def _planned(situation: Situation, journal: Journal) -> Report:
 def _carry_out(situation: Situation, writer: Writer, report: Report) -> None:
     changed = False
     try:
+        if writer.journal.interrupted():
+            report.left += clear_leftovers(situation)
         with writer.on_behalf_of("recovery", ""):
             for record in recover(writer):
                 writer.journal.supersede(record)

@@ -9,6 +9,7 @@ from gpunode.engine.apply import require_root
 from gpunode.engine.recovery import interruption
 from gpunode.engine.results import Report
 from gpunode.engine.situation import Situation
+from gpunode.engine.verify import clear_leftovers
 from gpunode.errors import ConflictError, GpunodeError, UsageError
 from gpunode.host import state
 from gpunode.host.journal import Entry, Journal
@@ -45,6 +46,8 @@ def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force
     run = journal.begin("rollback", version=situation.version, note=situation.note)
     report = Report("rollback", "undone", run=run.run, kept=_kept(to, only))
     try:
+        if interrupted:
+            report.left += clear_leftovers(situation)
         _take_back(situation, writer, entries, report, force=force)
         for record in interrupted:
             journal.supersede(record)

@@ -6,16 +6,22 @@ import time
 
 from gpunode.engine.results import ProbeResult, Report, StepResult
 from gpunode.engine.situation import Situation
+from gpunode.errors import HostError
+from gpunode.host import state
 from gpunode.host.trial import Trial
 from gpunode.probes.base import LEVELS, Findings, Level, Outcome, attempt
-from gpunode.probes.layers import PROBES, why_no_cluster
+from gpunode.probes.layers import NAMESPACE, PROBES, why_no_cluster
 from gpunode.steps.base import Context
+from gpunode.steps.device_plugin import access_of
 
 
 def verify(situation: Situation, level: Level | None = None) -> Report:
-    """Run the smoke tests up to a level (the profile's by default)."""
+    """Run the smoke tests up to a level (the profile's by default). Raises LockHeldError while another run is at work."""
     began = time.monotonic()
-    results = run_probes(situation, level)
+    state.prepare(situation.machine)
+    with situation.machine.lock(state.LOCK, situation.note):
+        clear_leftovers(situation)
+        results = run_probes(situation, level)
     failed = any(result.state == "failed" for result in results)
     step = StepResult("verify", "Verification", "failed" if failed else "in-sync", probes=results)
     report = Report("verify", "not-verified" if failed else "verified", steps=[step])
@@ -49,6 +55,19 @@ def run_probes(situation: Situation, level: Level | None = None) -> list[ProbeRe
         )
         for each in outcomes
     ]
+
+
+def clear_leftovers(situation: Situation) -> list[str]:
+    """Take away what a verification that was killed has left running; returns what could not be, in words."""
+    trial = Trial(situation.machine, situation.network)
+    context = situation.context(trial)
+    try:
+        trial.clear_containers(context.facts.flavour.ctr)
+        if not why_no_cluster(context):
+            trial.clear_namespace(access_of(context), NAMESPACE)
+    except HostError as error:
+        return [f"name space {NAMESPACE} of a verification that was interrupted, if it is there: {error.message}"]
+    return []
 
 
 def _why_not(context: Context, probe: Level, wanted: Level, outcomes: list[Outcome]) -> str:

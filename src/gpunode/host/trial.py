@@ -17,6 +17,7 @@ from gpunode.host.reader import Network, Reader
 
 POLL_SECONDS = 0.3
 PULL_SECONDS = 600
+CONTAINERS = "gpunode-verify-"
 POD_HINTS = (
     ("no runtime for", "containerd runs without the nvidia runtime: gpunode apply --step containerd"),
     ("Insufficient nvidia.com/gpu", "all GPUs of the node are taken, or the device plugin offers none"),
@@ -29,7 +30,7 @@ class Trial(Reader):
 
     def __init__(self, machine: Machine, network: Network | None = None) -> None:
         super().__init__(machine, network)
-        self._name = f"gpunode-verify-{os.getpid()}"
+        self._name = f"{CONTAINERS}{os.getpid()}"
 
     def run_container(self, ctr: tuple[str, ...], *, image: str, runtime: str, timeout: float) -> Output:
         """Run an image once through an OCI runtime with all GPUs asked for. Raises HostError when it does not end in time."""
@@ -38,8 +39,24 @@ class Trial(Reader):
             try:
                 return self._machine.run([*ctr, *words], timeout=timeout)
             finally:
-                self._machine.run([*ctr, "tasks", "kill", "--signal=SIGKILL", self._name])
-                self._machine.run([*ctr, "containers", "rm", self._name])
+                self._remove_container(ctr, self._name)
+
+    def clear_containers(self, ctr: tuple[str, ...]) -> None:
+        """Remove what trials that were killed have left in containerd."""
+        names = self._machine.run([*ctr, "containers", "ls", "--quiet"]).stdout.split()
+        for name in names:
+            if name.startswith(CONTAINERS):
+                self._remove_container(ctr, name)
+
+    def clear_namespace(self, access: Access, namespace: str) -> None:
+        """Remove the name space that a trial that was killed has left in the cluster. Raises CommandError."""
+        if kubectl.get(self, access, "namespace", namespace) is not None:
+            kubectl.delete(self._machine, access, "namespace", namespace)
+
+    def _remove_container(self, ctr: tuple[str, ...], name: str) -> None:
+        self._machine.run([*ctr, "tasks", "kill", "--signal=SIGKILL", name])
+        self._machine.run([*ctr, "tasks", "rm", "--force", name])
+        self._machine.run([*ctr, "containers", "rm", name])
 
     def run_pod(self, access: Access, pod: Object, *, timeout: float) -> tuple[Object, str]:
         """Run a pod to its end in a name space of its own; returns it as it ended, and its log. Raises CommandError."""
