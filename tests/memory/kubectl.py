@@ -114,15 +114,21 @@ def _apply(machine: MemoryMachine, cluster: Cluster, call: Call) -> Answer:
     if "--dry-run=server" in call.words:
         return Answer(json.dumps(would_be) + "\n")
     name = f"{body['kind'].lower()}/{body['metadata']['name']}"
-    machine.effect(f"apply {name}", lambda: _nothing(cluster.change(body, manager, force=force)))
-    if body["kind"] == "DaemonSet":
-        machine.effect("register plugin", lambda: machine.files.lay(SOCKET, ""))
+    machine.effect(f"apply {name}", lambda: _change(machine, cluster, body, manager, force=force))
     found = cluster.find(body["kind"], body["metadata"]["name"], body["metadata"].get("namespace", "default"))
     return Answer(json.dumps(found) + "\n")
 
 
-def _nothing(_result: Object) -> None:
-    """An effect returns nothing."""
+def _change(machine: MemoryMachine, cluster: Cluster, body: Object, manager: str, *, force: bool) -> None:
+    cluster.change(body, manager, force=force)
+    if body["kind"] == "DaemonSet":  # its plugin registers at once
+        machine.files.lay(SOCKET, "")
+
+
+def _drop(machine: MemoryMachine, cluster: Cluster, kind: str, name: str, namespace: str) -> None:
+    cluster.drop(kind, name, namespace)
+    if kind == "daemonset":
+        machine.files.erase(SOCKET)
 
 
 def _delete(machine: MemoryMachine, cluster: Cluster, call: Call, rest: list[str]) -> Answer:
@@ -132,9 +138,7 @@ def _delete(machine: MemoryMachine, cluster: Cluster, call: Call, rest: list[str
         if "--ignore-not-found" in call.words:
             return Answer()
         return Answer(stderr=f'Error from server (NotFound): {_kind(kind).qualified} "{name}" not found\n', status=1)
-    machine.effect(f"delete {kind}/{name}", lambda: cluster.drop(kind, name, namespace))
-    if kind == "daemonset":
-        machine.effect("unregister plugin", lambda: machine.files.erase(SOCKET))
+    machine.effect(f"delete {kind}/{name}", lambda: _drop(machine, cluster, kind, name, namespace))
     return Answer(f'{_kind(kind).qualified} "{name}" deleted\n')
 
 

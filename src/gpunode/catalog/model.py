@@ -128,6 +128,7 @@ class Toolkit:
     floor: str
     floor_reason: str
     runtime: str
+    runtime_package: str
     source: str
 
 

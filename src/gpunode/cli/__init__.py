@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -48,4 +50,19 @@ app.add_typer(profile.app, name="profile")
 def main() -> None:
     """The console script. A polite kill ends a run as Ctrl-C does: the terminal is restored, and one line says what to do."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    app()
+    try:
+        app()
+    except OSError as error:
+        _lose_output(error)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _lose_output(error)
+
+
+def _lose_output(error: OSError) -> None:
+    """Whoever read has gone (`| head`), or the disk is full: say so where it can be said, and end without a traceback."""
+    if not isinstance(error, BrokenPipeError):
+        print(f"gpunode: cannot write the output: {error.strerror}", file=sys.stderr)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

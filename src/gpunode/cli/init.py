@@ -16,7 +16,7 @@ NAME = "init"
 def main(
     profile: options.Profile = options.DEFAULT_PROFILE,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a profile that is there; it is kept beside it as FILE.old.")
+        bool, typer.Option("--force", help="Replace a profile that is there; it is kept beside it as FILE.oldN.")
     ] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Print the profile instead of writing it.")] = False,
     color: options.Color = options.ColorWhen.auto,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gpunode.cli import options
 from gpunode.cli.session import Session, situation
-from gpunode.errors import UsageError
 
 if TYPE_CHECKING:
     from gpunode.engine.results import Report
@@ -40,20 +38,14 @@ def main(
 
 
 def _rollback(session: Session, profile: str, to: str | None, step: list[str] | None, force: bool, yes: bool) -> Report:
-    from gpunode.engine.rollback import rollback
+    from gpunode.engine.results import Report
+    from gpunode.engine.rollback import preview, rollback
 
     here = situation(profile)
-    if not yes:
-        _confirm(session)
+    if not session.json:
+        session.terminal().rollback_plan(preview(here, to=to, only=tuple(step or ())))
+    if not yes and not session.ask("Take this back?"):
+        return Report("rollback", "in-sync")
     with session.live() as listener:
         here.listener = listener
         return rollback(here, to=to, only=tuple(step or ()), force=force)
-
-
-def _confirm(session: Session) -> None:
-    if session.json or not sys.stdin.isatty():
-        raise UsageError(
-            "rollback asks before it changes the host, and nobody is here to answer",
-            hint="--yes goes ahead without asking",
-        )
-    typer.confirm("Take back what gpunode did on this host?", abort=True)

@@ -53,6 +53,18 @@ class Session:
 
         return nullcontext(Silent()) if self.json else Live(self.terminal(), table_follows=table_follows)
 
+    def ask(self, question: str) -> bool:
+        """A yes or no from the person at the terminal. Raises UsageError where nobody is, KeyboardInterrupt on Ctrl-C."""
+        if self.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise UsageError(
+                f"{self.command} asks before it changes the host, and nobody is here to answer",
+                hint="--yes goes ahead without asking",
+            )
+        try:
+            return typer.confirm(question)
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+
     def run(self, work: Callable[[], Report], show: Callable[[Terminal, Report], None]) -> NoReturn:
         """Do the work, show its report, exit by its result. Any error becomes one line, or the JSON document."""
         began = time.monotonic()
@@ -94,7 +106,7 @@ class Session:
         return error.exit_code
 
     def _tell_interrupted(self) -> int:
-        words = "interrupted; what was done is in the journal"
+        words = "interrupted; what was done by then, if anything, is in the journal"
         self._tell(GpunodeError(words, hint="`gpunode apply` finishes the job, `gpunode rollback` undoes it"), 0.0)
         return INTERRUPTED
 

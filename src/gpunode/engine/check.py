@@ -19,15 +19,14 @@ from gpunode.steps.base import Context
 
 def plan(situation: Situation) -> Report:
     """What apply would change. Changes nothing. Raises RefusedError with every reason when it would not begin."""
-    report, context, _host = _looked(situation, "plan")
-    reasons = refusals(situation, context)
-    if reasons:
-        raise RefusedError(tuple(reasons))
-    return report
+    return _looked(situation, "plan")[0]
 
 
 def check(situation: Situation) -> Report:
-    """How the host differs from the profile, and which known failures explain it. Changes nothing."""
+    """How the host differs from the profile, and which known failures explain it. Changes nothing.
+
+    Raises RefusedError when host and profile do not fit each other at all.
+    """
     report, context, host = _looked(situation, "check")
     differing = {difference.resource for step in report.steps for difference in step.differences}
     found = recognise(host, context)
@@ -80,6 +79,9 @@ def _looked(situation: Situation, command: str) -> tuple[Report, Context, Reader
     began = time.monotonic()
     host = Reader(situation.machine, situation.network)
     context = situation.context(host)
+    reasons = refusals(situation, context)
+    if reasons:
+        raise RefusedError(tuple(reasons))
     report = Report(command)
     if host.is_root():
         report.interrupted = interruption(Journal(situation.machine))

@@ -49,7 +49,7 @@ def new_profile(machine: Machine) -> tuple[str, list[str]]:
 
 
 def write(machine: Machine, path: str, text: str, *, force: bool) -> None:
-    """Write the profile (0644), an older one kept as `PATH.old` with `force`. Raises UsageError, HostError."""
+    """Write the profile (0644), an older one kept as `PATH.old1`, `.old2`, … with `force`. Raises UsageError, HostError."""
     if machine.effective_uid() != 0 and path.startswith("/etc/"):
         raise UsageError(f"writing {path} needs root", hint="run it with sudo, or --stdout to look at it first")
     old = machine.lstat(path)
@@ -62,7 +62,8 @@ def write(machine: Machine, path: str, text: str, *, force: bool) -> None:
         machine.make_directory(folder, mode=0o755)
     new_file = FileStat(kind="file", mode=0o644, uid=machine.effective_uid())
     if old is not None:
-        machine.write_atomic(f"{path}.old", machine.read(path), stat=new_file, temporary=f"{path}.old.new")
+        kept = next(name for number in range(1, 1000) if machine.lstat(name := f"{path}.old{number}") is None)
+        machine.write_atomic(kept, machine.read(path), stat=new_file, temporary=f"{kept}.new")
     machine.write_atomic(path, text.encode(), stat=new_file, temporary=f"{path}.new")
 
 

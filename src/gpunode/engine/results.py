@@ -86,7 +86,7 @@ class StepResult:
 class Report:
     """What a command found or did. `run` is the journal's run where one was written; `interrupted` speaks of an unfinished one.
 
-    `kept` names, for a rollback, what it was told to leave: `run 0002 and those before it`.
+    `part` names, for a rollback that was not of everything, what it took back: `what came after run 0002`.
     """
 
     command: str
@@ -99,7 +99,7 @@ class Report:
     interrupted: str = ""
     warnings: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    kept: str = ""
+    part: str = ""
     seconds: float = 0.0
 
     @property

@@ -32,6 +32,12 @@ def rollback(situation: Situation, *, to: str | None = None, only: tuple[str, ..
         return _rollback(situation, to, only, force)
 
 
+def preview(situation: Situation, *, to: str | None = None, only: tuple[str, ...] = ()) -> list[Entry]:
+    """The entries that a rollback would take back, newest first. Raises UsageError."""
+    require_root(situation)
+    return chosen(Journal(situation.machine), to, only)
+
+
 def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force: bool) -> Report:
     began = time.monotonic()
     journal = Journal(situation.machine)
@@ -44,7 +50,7 @@ def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force
         _require_no_conflicts(writer, entries)
     interrupted = journal.interrupted()
     run = journal.begin("rollback", version=situation.version, note=situation.note)
-    report = Report("rollback", "undone", run=run.run, kept=_kept(to, only))
+    report = Report("rollback", "undone", run=run.run, part=_part(to, only))
     try:
         if interrupted:
             report.left += clear_leftovers(situation)
@@ -59,9 +65,9 @@ def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force
     return report
 
 
-def _kept(to: str | None, only: tuple[str, ...]) -> str:
-    parts = [f"run {to.zfill(4)} and those before it"] if to else []
-    return ", ".join([*parts, f"all steps but {', '.join(only)}"] if only else parts)
+def _part(to: str | None, only: tuple[str, ...]) -> str:
+    parts = [f"what came after run {to.zfill(4)}"] if to else []
+    return " of ".join([*([f"the part of {', '.join(only)}"] if only else []), *parts])
 
 
 def chosen(journal: Journal, to: str | None, only: tuple[str, ...]) -> list[Entry]:

@@ -167,7 +167,10 @@ def _flavour(reader: Reader, catalog: Catalog, wanted: str) -> Flavour:
 
 def _kubeconfig(reader: Reader, flavour: Flavour, wanted: str | None) -> str | None:
     path = wanted or flavour.kubeconfig
-    return path if reader.exists(path) else None
+    try:
+        return path if reader.read(path) is not None else None
+    except HostError:  # it is root's, and we are not
+        return None
 
 
 def _engine_unit(reader: Reader, flavour: Flavour) -> str:

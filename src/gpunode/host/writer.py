@@ -53,13 +53,16 @@ class Writer(Reader):
         finally:
             self._step, self._resource = outer
 
-    def write_file(self, path: str, content: bytes, *, mode: int = 0o644, style: str = "") -> Entry | None:
-        """Write a whole file, its missing folders made first; None when it was as wanted. `mode` is for a new file.
+    def write_file(
+        self, path: str, content: bytes, *, mode: int = 0o644, style: str = "", whole: bool = False
+    ) -> Entry | None:
+        """Write a whole file, its missing folders made first; None when it was as wanted. `mode` is for a new file, and for one
+        that is `whole`ly gpunode's: such a one belongs to root, whatever it was before.
 
         `style` is how a rollback understands the text when somebody has edited it since (see verbs/images.py).
         """
         self._make_folders(path)
-        return self._perform(WriteFile(path, content, mode, style))
+        return self._perform(WriteFile(path, content, mode, style, whole))
 
     def remove_file(self, path: str) -> None:
         """Remove a file or link; its content is kept."""

@@ -42,7 +42,7 @@ def _when(at: float) -> str:
 def _result(run: RunRecord) -> str:
     if run.interrupted:
         return "interrupted"
-    return run.result or f"finished by {run.superseded_by}"
+    return run.result or f"settled by {run.superseded_by}"
 
 
 def _standing(run: RunRecord) -> str:

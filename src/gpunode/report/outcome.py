@@ -114,6 +114,6 @@ def _rollback_words(report: Report) -> tuple[str, str]:
         return "Nothing to take back.", "bold green"
     if report.left:
         return f"Taken back, but for {count(len(report.left), 'thing')}.", "bold yellow"
-    if report.kept:
-        return f"Taken back; {report.kept} stand.", "bold green"
+    if report.part:
+        return f"Taken back: {report.part}.", "bold green"
     return "Taken back: the host is as it was before.", "bold green"

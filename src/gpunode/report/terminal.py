@@ -8,7 +8,8 @@ from typing import Protocol, TextIO
 
 from gpunode.engine.results import Report
 from gpunode.errors import GpunodeError
-from gpunode.host.journal import RunRecord
+from gpunode.host.journal import Entry, RunRecord
+from gpunode.host.verbs.describe import describe
 from gpunode.report import check, failures, history, outcome, plan, verify
 from gpunode.report.page import Cell, Color, Page
 
@@ -89,6 +90,19 @@ class Terminal:
         """The profile in force: each key, its value, and where it comes from."""
         cells: list[list[Cell]] = [[(key, "bold"), value, (origin, "dim")] for key, value, origin in rows]
         self.out.grid(cells, head=("key", "value", "from"))
+
+    def declined(self) -> None:
+        """The answer was no."""
+        self.out.line("Nothing was changed.")
+
+    def rollback_plan(self, entries: Sequence[Entry]) -> None:
+        """What a rollback would take back, newest first, and what it restarts."""
+        for entry in entries:
+            self.out.line(("- ", "red"), (f"{entry.step}  ", "dim"), describe(entry))
+        units = dict.fromkeys(entry.intent["unit"] for entry in entries if entry.verb == "restart-service")
+        restarts = f"; restarts {', '.join(units)}" if units else ""
+        number = f"{len(entries)} change{'' if len(entries) == 1 else 's'}"
+        self.out.line((f"To be taken back: {number}{restarts}.", "bold"))
 
     def wrote_profile(self, path: str, found: Sequence[str]) -> None:
         """What was found on the host, and where the profile is."""

@@ -23,9 +23,10 @@ def unified(path: str, before: str, after: str) -> str:
 
 @dataclass(frozen=True)
 class FileState:
-    """A file as found; `text` is None when there is none."""
+    """A file as found; `text` is None when there is none. `stat` is of the file that a link leads to."""
 
     text: str | None
+    stat: FileStat | None
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,27 @@ class File(Local):
     def observe(self, host: Reader) -> FileState:
         """The file's text. Bytes that are no UTF-8 are no text of ours: they differ."""
         content = host.read(self.path)
-        return FileState(None if content is None else content.decode("utf-8", "replace"))
+        text = None if content is None else content.decode("utf-8", "replace")
+        return FileState(text, host.lstat(host.realpath(self.path)))
 
     def differences(self, state: FileState) -> list[Difference]:
-        """Absent, or of other content."""
-        if state.text == self.text:
-            return []
-        found = "absent" if state.text is None else "other content"
-        return [Difference("content", found, "as shown", self.why, unified(self.path, state.text or "", self.text))]
+        """Absent, of other content, mode or owner."""
+        found = []
+        if state.text != self.text:
+            word = "absent" if state.text is None else "other content"
+            found.append(
+                Difference("content", word, "as shown", self.why, unified(self.path, state.text or "", self.text))
+            )
+        if state.stat and state.stat.mode != self.mode:
+            found.append(Difference("mode", f"{state.stat.mode:04o}", f"{self.mode:04o}", self.why))
+        if state.stat and (state.stat.uid, state.stat.gid) != (0, 0):
+            found.append(Difference("owner", f"{state.stat.uid}:{state.stat.gid}", "0:0 (root)", self.why))
+        return found
 
     def converge(self, host: Writer, _state: FileState) -> None:
         """Write it, then make anew what is derived from it."""
         with host.refreshing(*self.refreshes):
-            host.write_file(self.path, self.text.encode(), mode=self.mode)
+            host.write_file(self.path, self.text.encode(), mode=self.mode, whole=True)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import fnmatch
 from dataclasses import dataclass, field
 
 from gpunode.errors import UnknownPackageError
+from gpunode.host.machine import FileStat
 from gpunode.host.packages import manager_named
 from gpunode.host.packages.base import Package, Spec
 from gpunode.host.reader import Reader
@@ -141,3 +142,32 @@ def _word(package: Package | None) -> str:
     if package is None or package.state in ("absent", "config-files"):
         return "absent"
     return package.version if package.installed else f"{package.version} ({package.state})"
+
+
+@dataclass(frozen=True)
+class Program(Local):
+    """A program that a package brings, there and executable: packages can be whole in the database and damaged on the disk."""
+
+    path: str
+    manager: str
+    package: str
+    why: str
+
+    @property
+    def id(self) -> str:
+        """`program:PATH`."""
+        return f"program:{self.path}"
+
+    def observe(self, host: Reader) -> FileStat | None:
+        """The file that the path leads to."""
+        return host.lstat(host.realpath(self.path))
+
+    def differences(self, state: FileStat | None) -> list[Difference]:
+        """Absent, or not executable."""
+        if state is None:
+            return [Difference("program", "absent", f"there, from {self.package}", self.why)]
+        return [] if state.mode & 0o111 else [Difference("mode", f"{state.mode:04o}", "executable", self.why)]
+
+    def converge(self, host: Writer, _state: FileStat | None) -> None:
+        """Install the package once more."""
+        host.install_packages(self.manager, (), reinstall=(self.package,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpunode.host.packages.base import Spec
 from gpunode.resources.base import Resource
-from gpunode.resources.packages import Hold, Packages
+from gpunode.resources.packages import Hold, Packages, Program
 from gpunode.steps import decisions
 from gpunode.steps.base import Context, Step
 from gpunode.steps.repositories import repository
@@ -23,6 +23,10 @@ def resources(context: Context) -> list[Resource]:
             "container toolkit", distribution.manager, specs, "the four packages work only at one and the same version"
         ),
     ]
+    why = "containerd calls it to start every container that gets a GPU"
+    found.append(
+        Program(context.catalog.toolkit.runtime, distribution.manager, context.catalog.toolkit.runtime_package, why)
+    )
     if toolkit.hold:
         found.append(
             Hold("container toolkit", distribution.manager, (), names, "the four packages must not drift apart")

@@ -45,7 +45,7 @@ def skipped(context: Context) -> str:
     if not facts.kubectl:
         return f"no {' '.join(facts.flavour.kubectl)} on this host: {ELSEWHERE}"
     if facts.kubeconfig is None:
-        return f"no kubeconfig at {context.profile.kubernetes.kubeconfig or facts.flavour.kubeconfig}: {ELSEWHERE}"
+        return f"no kubeconfig that can be read at {context.profile.kubernetes.kubeconfig or facts.flavour.kubeconfig}: {ELSEWHERE}"
     return ""
 
 

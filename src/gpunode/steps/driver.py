@@ -54,7 +54,7 @@ def refusals(context: Context) -> list[str]:
     reasons = decisions.gpu_refusals(context)
     if driver.branch not in context.catalog.branches:
         known = ", ".join(context.catalog.branches)
-        reasons.append(f"branch {driver.branch} is not in the catalogue, which knows {known}")
+        return [f"driver.branch {driver.branch} is not in the catalogue, which knows {known}"]
     elif not decisions.driver_version(context):
         own = facts.distribution.own_driver.get(facts.os_version, "none") if facts.distribution else "none"
         reasons.append(

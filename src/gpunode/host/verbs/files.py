@@ -55,13 +55,16 @@ class _PathChange:
 
 @dataclass(frozen=True)
 class WriteFile(_PathChange):
-    """Write a whole file. A link is followed to its target, which must lie where only root can write; mode and owner are kept."""
+    """Write a whole file. A link is followed to its target, which must lie where only root can write; mode and owner are kept,
+    but for a file that is `whole`ly gpunode's.
+    """
 
     name: ClassVar[str] = "write-file"
     path: str
     content: bytes
     mode: int = 0o644
     style: str = ""
+    whole: bool = False
 
     def intent(self, hands: Hands) -> Json | None:
         """The file before and after; None when it is as wanted. Raises HostError where there is something else than a file."""
@@ -69,7 +72,7 @@ class WriteFile(_PathChange):
         old = hands.reader.lstat(path)
         if old is not None and old.kind != "file":
             raise HostError(f"{path} is no file but a {old.kind}", hint=f"move {path} out of the way")
-        stat = old or FileStat(kind="file", mode=self.mode)
+        stat = FileStat(kind="file", mode=self.mode) if old is None or self.whole else old
         before = images.capture(hands.reader, hands.store, path)
         after = images.of_content(hands.store, self.content, stat)
         return None if before == after else {"path": path, "before": before, "after": after, "style": self.style}
