@@ -86,6 +86,20 @@ def test_typos_and_missing_things_are_one_line(host: LabHost) -> None:
     host.run("rm", "/root/bad.toml")
 
 
+def test_the_question_is_seen_and_a_no_changes_nothing(host: LabHost, before: Snapshot) -> None:
+    done = host.run("script", "-qec", "gpunode apply", "/dev/null", input="n\n", check=False, timeout=60)
+    assert "Apply these changes?" in done.stdout
+    assert "Nothing was changed." in done.stdout
+    assert done.returncode == 3
+    unchanged(host, before)
+
+
+def test_files_where_the_caller_stands_are_not_run_by_root(host: LabHost) -> None:
+    host.shell('mkdir -p /tmp/theirs; echo \'open("/tmp/theirs/run", "w")\' > /tmp/theirs/json.py')
+    host.shell("cd /tmp/theirs && gpunode check >/dev/null; true")
+    assert host.run("test", "-e", "/tmp/theirs/run", check=False).returncode == 1
+
+
 def test_a_step_alone_names_what_it_stands_on(host: LabHost, before: Snapshot) -> None:
     refused(gpunode(host, "apply", "--yes", "--step", "containerd"), 1, "add --step container_toolkit")
     unchanged(host, before)

@@ -96,6 +96,14 @@ def test_what_breaks_in_life_is_named_and_mended(node: Node, breakage: Breakage)
     node.host.shell(CLEAN_UP)
 
 
+def test_a_runtime_that_is_gone_is_missed_and_brought_back(node: Node) -> None:
+    node.host.run("rm", "/usr/bin/nvidia-container-runtime")
+    found = gpunode(node.host, "check", exits=3)
+    assert "program:/usr/bin/nvidia-container-runtime" in str(found)
+    gpunode(node.host, "apply", "--yes")
+    assert node.host.run("test", "-x", "/usr/bin/nvidia-container-runtime", check=False).returncode == 0
+
+
 def test_a_reboot_changes_nothing(node: Node) -> None:
     node.host.reboot()
     node.host.shell(f"for i in $(seq 100); do {' '.join(KUBECTL)} get node >/dev/null 2>&1 && break; sleep 0.2; done")

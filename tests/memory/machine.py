@@ -58,6 +58,7 @@ class MemoryMachine:
         self.unit_checks: dict[str, Callable[[MemoryMachine], str]] = {}
         self.commands: list[tuple[str, ...]] = []
         self._clock = EPOCH
+        self.module_path = ""
         self._locked: dict[str, str] = {}
 
     # --- the world's own hand, without effects -------------------------------------------------------------------

@@ -86,6 +86,8 @@ def _generation(entry: Table) -> Generation:
 
 def _entry(kind: type[T], entry: Mapping[str, Any], name: str) -> T:
     """A dataclass from a table: lists become tuples. Raises UsageError for a key too many or too few."""
+    if not isinstance(entry, Mapping):
+        raise UsageError(f"catalogue entry [{name}]: wants a table, not {entry!r}")
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # every kind here is a dataclass
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     values.update({"name": name} if "name" in known else {})

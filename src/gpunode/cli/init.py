@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ def main(
     from gpunode.host.local import LocalMachine
 
     session, machine = Session(NAME, color=color), LocalMachine()
+    profile = os.path.abspath(profile)
     try:
         text, found = new_profile(machine)
         if stdout:

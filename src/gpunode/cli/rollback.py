@@ -8,9 +8,11 @@ import typer
 
 from gpunode.cli import options
 from gpunode.cli.session import Session, situation
+from gpunode.errors import UsageError
 
 if TYPE_CHECKING:
     from gpunode.engine.results import Report
+    from gpunode.engine.situation import Situation
 
 NAME = "rollback"
 
@@ -41,7 +43,7 @@ def _rollback(session: Session, profile: str, to: str | None, step: list[str] | 
     from gpunode.engine.results import Report
     from gpunode.engine.rollback import preview, rollback
 
-    here = situation(profile)
+    here = _situation(session, profile)
     if not session.json:
         session.terminal().rollback_plan(preview(here, to=to, only=tuple(step or ())))
     if not yes and not session.ask("Take this back?"):
@@ -49,3 +51,12 @@ def _rollback(session: Session, profile: str, to: str | None, step: list[str] | 
     with session.live() as listener:
         here.listener = listener
         return rollback(here, to=to, only=tuple(step or ()), force=force)
+
+
+def _situation(session: Session, profile: str) -> Situation:
+    """The profile is needed for little here: without a usable one the journal still knows all there is to undo."""
+    try:
+        return situation(profile)
+    except UsageError as error:
+        session.terminal().warning(f"{error.message}; going on without it: the journal knows what to undo")
+        return situation(None)

@@ -132,17 +132,17 @@ def load_profile(path: str) -> LoadedProfile:
     return load(content, path)
 
 
-def situation(profile: str, steps: list[str] | None = None, skip: list[str] | None = None) -> Situation:
-    """The host this runs on, with a profile and the chosen steps."""
+def situation(profile: str | None, steps: list[str] | None = None, skip: list[str] | None = None) -> Situation:
+    """The host this runs on, with a profile (None: the defaults) and the chosen steps."""
     from gpunode.engine.situation import Situation
     from gpunode.host.local import LocalMachine
+    from gpunode.profile.model import HostProfile
     from gpunode.steps import select
 
+    wanted = load_profile(profile).profile if profile is not None else HostProfile()
     chosen = select(tuple(steps or ()), tuple(skip or ()))
     command = " ".join(["gpunode", *sys.argv[1:]])
-    return Situation(
-        LocalMachine(), load_profile(profile).profile, chosen, __version__, note=f"pid {os.getpid()} ({command})"
-    )
+    return Situation(LocalMachine(), wanted, chosen, __version__, note=f"pid {os.getpid()} ({command})")
 
 
 def _report_of(command: str, error: GpunodeError, seconds: float) -> Report:

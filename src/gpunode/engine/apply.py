@@ -180,8 +180,12 @@ def _verify(situation: Situation, report: Report) -> None:
     step = next(step for step in report.steps if step.name == "verify")
     situation.listener.step_began(step.name, step.title, 0)
     began = time.monotonic()
-    step.probes = run_probes(situation)
-    failed = any(probe.state == "failed" for probe in step.probes)
+    failed = False
+    try:
+        step.probes = run_probes(situation)
+        failed = any(probe.state == "failed" for probe in step.probes)
+    except (GpunodeError, ValueError) as error:
+        failed, report.error = True, f"the verification itself failed: {error}"
     step.state, step.seconds = ("failed" if failed else "in-sync"), time.monotonic() - began
     situation.listener.step_ended(step.name, step.state, step.seconds)
     if failed:

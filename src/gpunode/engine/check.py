@@ -67,12 +67,18 @@ def summarise(report: Report, surveys: list[Survey], *, differing: str) -> None:
 def missing_dependencies(situation: Situation, context: Context, host: Reader) -> list[str]:
     """Steps left out by --step or --skip that the chosen ones stand on and that are not in sync, in words."""
     chosen = {step.name for step in situation.steps}
-    needed = {name for step in situation.steps for name in step.after if name not in chosen}
+    needed = _stood_on(chosen) - chosen
     return [
         f"{step.name}, which the chosen steps stand on, is not in sync: add --step {step.name}"
         for step in ORDER
         if step.name in needed and survey(step, context, host).result.state not in ("in-sync", "skipped")
     ]
+
+
+def _stood_on(names: set[str]) -> set[str]:
+    """All steps that these stand on, directly or by way of others."""
+    found = {name for step in ORDER if step.name in names for name in step.after}
+    return found if found <= names else found | _stood_on(names | found)
 
 
 def _looked(situation: Situation, command: str) -> tuple[Report, Context, Reader]:

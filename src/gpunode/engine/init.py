@@ -57,6 +57,8 @@ def write(machine: Machine, path: str, text: str, *, force: bool) -> None:
         raise UsageError(
             f"there is a profile {path} already", hint="--force replaces it (the old one is kept), --stdout only prints"
         )
+    if old is not None and old.kind != "file":
+        raise UsageError(f"{path} is a {old.kind}, not a file", hint="--profile names another")
     folder = path.rpartition("/")[0]
     if folder and machine.lstat(folder) is None:
         machine.make_directory(folder, mode=0o755)

@@ -42,7 +42,7 @@ def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force
     began = time.monotonic()
     journal = Journal(situation.machine)
     entries = chosen(journal, to, only)
-    _require_no_dependents(entries, only, force)
+    _require_no_dependents(journal, entries, only, force)
     if not entries and not journal.interrupted():
         return Report("rollback", "in-sync", seconds=time.monotonic() - began)
     writer = Writer(situation.machine, journal, situation.network, on_line=situation.listener.line)
@@ -56,7 +56,8 @@ def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force
             report.left += clear_leftovers(situation)
         _take_back(situation, writer, entries, report, force=force)
         for record in interrupted:
-            journal.supersede(record)
+            if not record.standing:  # a part that stands still needs what recovery does
+                journal.supersede(record)
     except GpunodeError as error:
         report.result, report.error, report.hint, report.details = "failed", error.message, error.hint, error.details
     journal.end(report.result)
@@ -91,12 +92,12 @@ def chosen(journal: Journal, to: str | None, only: tuple[str, ...]) -> list[Entr
     ]
 
 
-def _require_no_dependents(entries: list[Entry], only: tuple[str, ...], force: bool) -> None:
+def _require_no_dependents(journal: Journal, entries: list[Entry], only: tuple[str, ...], force: bool) -> None:
     """Refuse to pull a step away from under others that stand."""
     if not only or force or not entries:
         return
-    dependents = [step.name for step in ORDER if step.name not in only and set(step.after) & set(only)]
-    standing = [name for name in dependents if name != "verify"]
+    done = {entry.step for record in journal.runs for entry in record.standing}
+    standing = [step.name for step in ORDER if step.name in done - set(only) and set(step.after) & set(only)]
     if standing:
         raise UsageError(
             f"{', '.join(standing)} stand on {', '.join(only)}",

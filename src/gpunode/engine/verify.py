@@ -10,7 +10,7 @@ from gpunode.errors import HostError
 from gpunode.host import state
 from gpunode.host.trial import Trial
 from gpunode.probes.base import LEVELS, Findings, Level, Outcome, attempt
-from gpunode.probes.layers import NAMESPACE, PROBES, why_no_cluster
+from gpunode.probes.layers import PROBES, namespace_of, why_no_cluster
 from gpunode.steps.base import Context
 from gpunode.steps.device_plugin import access_of
 
@@ -64,9 +64,11 @@ def clear_leftovers(situation: Situation) -> list[str]:
     try:
         trial.clear_containers(context.facts.flavour.ctr)
         if not why_no_cluster(context):
-            trial.clear_namespace(access_of(context), NAMESPACE)
+            trial.clear_namespace(access_of(context), namespace_of(context))
     except HostError as error:
-        return [f"name space {NAMESPACE} of a verification that was interrupted, if it is there: {error.message}"]
+        return [
+            f"name space {namespace_of(context)} of a verification that was interrupted, if it is there: {error.message}"
+        ]
     return []
 
 

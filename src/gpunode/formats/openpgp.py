@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Iterator
 
 PUBLIC_KEY = 6
+CERTIFICATE = frozenset((2, PUBLIC_KEY, 12, 13, 14, 17))
+"""Packets that a public key is made of: signatures, keys, trust, user ids and attributes. A secret key is none."""
 ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 
@@ -39,7 +41,11 @@ def binary(data: bytes) -> bytes:
 
 def fingerprints(data: bytes) -> tuple[str, ...]:
     """The fingerprints (upper-case hex) of all primary keys in a key file, armoured or not. Raises KeyFormatError."""
-    found = tuple(_fingerprint(body) for tag, body in _packets(binary(data)) if tag == PUBLIC_KEY)
+    packets = list(_packets(binary(data)))
+    strange = next((tag for tag, _ in packets if tag not in CERTIFICATE), None)
+    if strange is not None:
+        raise KeyFormatError(f"there is something else than public keys in it (packet {strange})")
+    found = tuple(_fingerprint(body) for tag, body in packets if tag == PUBLIC_KEY)
     if not found:
         raise KeyFormatError("there is no OpenPGP public key in it")
     return found

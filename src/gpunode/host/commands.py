@@ -27,6 +27,7 @@ def run(argv: Sequence[str], *, stdin: str, timeout: float, env: Mapping[str, st
             text=True,
             errors="replace",
             env=dict(env),
+            cwd="/",  # never where the caller stands: others may have put files there
             start_new_session=True,
         )
     except (FileNotFoundError, PermissionError) as error:
@@ -53,6 +54,7 @@ def run_streaming(argv: Sequence[str], *, timeout: float, env: Mapping[str, str]
             text=True,
             errors="replace",
             env=dict(env),
+            cwd="/",
             start_new_session=True,
         )
     except (FileNotFoundError, PermissionError) as error:

@@ -110,7 +110,7 @@ def gather(reader: Reader, catalog: Catalog, *, flavour: str = "auto", kubeconfi
         runfile_driver=reader.exists("/usr/bin/nvidia-uninstall"),
         initramfs=next((tool for tool in ("update-initramfs", "dracut") if which(reader, tool)), ""),
         engine_unit=_engine_unit(reader, layout),
-        archive=_archive(reader),
+        archive=_archive(reader, release.get("version_codename", "")),
     )
 
 
@@ -180,29 +180,32 @@ def _engine_unit(reader: Reader, flavour: Flavour) -> str:
     return found[0] if found else flavour.units[0]
 
 
-def _archive(reader: Reader) -> Archive | None:
-    """The first source of apt's, of either format, that has the component `main`."""
-    for path in ("/etc/apt/sources.list", *reader.glob("/etc/apt/sources.list.d", "*")):
+def _archive(reader: Reader, codename: str) -> Archive | None:
+    """The first source of apt's, of either format, that has the release's own suite and the component `main`."""
+    folder = "/etc/apt/sources.list.d"
+    for path in ("/etc/apt/sources.list", *reader.glob(folder, "*.list"), *reader.glob(folder, "*.sources")):
         text = (reader.read(path) or b"").decode("utf-8", "replace")
-        found = _deb822_archive(text) if path.endswith(".sources") else _one_line_archive(text)
+        found = _deb822_archive(text, codename) if path.endswith(".sources") else _one_line_archive(text, codename)
         if found:
             return found
     return None
 
 
-def _deb822_archive(text: str) -> Archive | None:
+def _deb822_archive(text: str, codename: str) -> Archive | None:
     for paragraph in text.split("\n\n"):
         lines = [line for line in paragraph.splitlines() if not line.startswith("#")]
         fields = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         if "main" in fields.get("components", "").split() and fields.get("enabled", "yes") != "no":
-            return Archive(fields["uris"].split()[0], fields["suites"].split()[0], fields.get("signed-by", ""))
+            uris, suites = fields.get("uris", "").split(), fields.get("suites", "").split()
+            if uris and codename in suites:
+                return Archive(uris[0], codename, fields.get("signed-by", ""))
     return None
 
 
-def _one_line_archive(text: str) -> Archive | None:
+def _one_line_archive(text: str, codename: str) -> Archive | None:
     for line in text.splitlines():
         found = re.match(r"deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)\s+(.*)", line)
-        if found and "main" in found[4].split():
+        if found and found[3] == codename and "main" in found[4].split():
             signed = re.search(r"signed-by=(\S+)", found[1] or "")
             return Archive(found[2], found[3], signed[1] if signed else "")
     return None

@@ -26,6 +26,7 @@ class LocalMachine:
     def __init__(self) -> None:
         # The probes are run by this interpreter with this process's module path: it may be a bundle of its own.
         self.python: tuple[str, ...] = (sys.executable, "-B")
+        self.module_path = os.pathsep.join(path for path in sys.path if path)
 
     def read(self, path: str) -> bytes:
         with open(path, "rb") as file:
@@ -142,9 +143,10 @@ class LocalMachine:
 
     def make_directory(self, path: str, *, mode: int, uid: int = 0, gid: int = 0) -> None:
         with _explained("make", path), contextlib.suppress(FileExistsError):
+            require_safe_folder(os.path.dirname(path) or ".")
             os.mkdir(path, mode)
-            os.chmod(path, mode)
-            os.chown(path, uid, gid)
+            os.chmod(path, mode)  # the umask has no say
+            os.chown(path, uid, gid, follow_symlinks=False)
             _sync_folder(path)
 
     def remove_directory(self, path: str) -> bool:
@@ -213,7 +215,6 @@ def _xattrs(path: str) -> dict[str, bytes]:
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     base = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
-    base["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     return {**base, **(extra or {})}
 
 

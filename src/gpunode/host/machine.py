@@ -55,6 +55,8 @@ class Machine(Protocol):
 
     python: tuple[str, ...]
     """The command that runs this product's own Python modules (`-m gpunode.probes.…`)."""
+    module_path: str
+    """Where that command finds them: its PYTHONPATH, and no other command's."""
 
     def read(self, path: str) -> bytes:
         """The content of a regular file, links followed. Raises OSError."""

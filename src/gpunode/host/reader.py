@@ -104,7 +104,7 @@ class Reader:
         """
         argv = [*self._machine.python, "-m", f"gpunode.probes.{module}", *args]
         try:
-            output = self._machine.run(argv, timeout=timeout)
+            output = self._machine.run(argv, timeout=timeout, env={"PYTHONPATH": self._machine.module_path})
         except HostError:
             return _probe_error("DID_NOT_ANSWER", f"did not answer in {timeout:g} s")
         try:

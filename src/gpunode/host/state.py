@@ -12,7 +12,6 @@ RUNS = f"{STATE}/runs"
 STORE = f"{STATE}/store"
 DOWNLOADS = f"{STATE}/downloads"
 LOCK = f"{STATE}/lock"
-LAST_REPORT = f"{STATE}/last-report.json"
 
 PRIVATE_FILE = FileStat(kind="file", mode=0o600)
 

@@ -127,6 +127,16 @@ class Writer(Reader):
             if entry:
                 self._act(Refresh(entry.intent["what"]), entry)
 
+    def unproved_write(self, path: str, unit: str) -> Entry | None:
+        """The newest standing write of a file after which its daemon has not come back yet; a crash may lie between the two."""
+        for record in reversed(self.journal.runs):
+            for entry in reversed(record.standing):
+                if entry.verb == RestartService.name and entry.intent["unit"] == unit and entry.state == "done":
+                    return None
+                if entry.verb == WriteFile.name and entry.intent["path"] == self.realpath(path):
+                    return entry
+        return None
+
     def finish(self, entry: Entry) -> None:
         """Carry out a refresh that an interrupted run had recorded and not done."""
         self._act(Refresh(entry.intent["what"]), entry)

@@ -13,8 +13,8 @@ from gpunode.steps.device_plugin import access_of
 from gpunode.steps.device_plugin import skipped as no_cluster
 
 RESOURCE = "nvidia.com/gpu"
-NAMESPACE = "gpunode-verify"
 PASSED = "Test PASSED"
+PUBLISH_SECONDS = 15
 
 
 def pci(_trial: Trial, context: Context, _found: Findings) -> str:
@@ -95,17 +95,24 @@ def plugin_socket(trial: Trial, context: Context, _found: Findings) -> str:
 
 def capacity(trial: Trial, context: Context, _found: Findings) -> str:
     """What the kubelet offers the scheduler."""
-    access, name = access_of(context), context.profile.kubernetes.node_name or context.facts.hostname
-    node = kubectl.get(trial, access, "node", name)
-    if node is None:
-        raise ProbeFailedError(f"the cluster has no node {name}", ("→ kubernetes.node_name in the profile names it",))
-    status = node.get("status", {})
-    offered = {kind: int(status.get(kind, {}).get(RESOURCE, 0)) for kind in ("capacity", "allocatable")}
+    name, deadline = node_name(context), trial.now() + PUBLISH_SECONDS
+    offered = _offered(trial, context, name)
+    while offered["allocatable"] < len(context.facts.gpus) and trial.now() < deadline:
+        trial.wait(0.5)  # the kubelet publishes with delay
+        offered = _offered(trial, context, name)
     if offered["allocatable"] < len(context.facts.gpus):
         raise ProbeFailedError(
             f"{RESOURCE}: {offered['allocatable']} allocatable, {len(context.facts.gpus)} GPUs on PCI"
         )
     return f"{RESOURCE}: {offered['capacity']} capacity, {offered['allocatable']} allocatable on {name}"
+
+
+def _offered(trial: Trial, context: Context, name: str) -> dict[str, int]:
+    node = kubectl.get(trial, access_of(context), "node", name)
+    if node is None:
+        raise ProbeFailedError(f"the cluster has no node {name}", ("→ kubernetes.node_name in the profile names it",))
+    status = node.get("status", {})
+    return {kind: int(status.get(kind, {}).get(RESOURCE, 0)) for kind in ("capacity", "allocatable")}
 
 
 def pod(trial: Trial, context: Context, _found: Findings) -> str:
@@ -117,17 +124,27 @@ def pod(trial: Trial, context: Context, _found: Findings) -> str:
     return PASSED
 
 
+def node_name(context: Context) -> str:
+    """The node's name in the cluster: the profile's, else the host's own, in lower case as the kubelet registers it."""
+    return context.profile.kubernetes.node_name or context.facts.hostname.lower()
+
+
+def namespace_of(context: Context) -> str:
+    """A name space of this node's own, so that two nodes can be tried at once."""
+    return f"gpunode-verify-{node_name(context).replace('.', '-')}"[:63].rstrip("-")
+
+
 def vector_add_pod(context: Context) -> dict[str, Any]:
     """The pod's manifest: one GPU, this node, once."""
     limits = {"limits": {RESOURCE: 1}}
     spec = {
         "restartPolicy": "Never",
         "runtimeClassName": context.profile.containerd.runtime_name,
-        "nodeSelector": {"kubernetes.io/hostname": context.profile.kubernetes.node_name or context.facts.hostname},
+        "nodeSelector": {"kubernetes.io/hostname": node_name(context)},
         "tolerations": [{"operator": "Exists"}],
         "containers": [{"name": "cuda-vector-add", "image": context.profile.verify.pod_image, "resources": limits}],
     }
-    metadata = {"name": "cuda-vector-add", "namespace": NAMESPACE}
+    metadata = {"name": "cuda-vector-add", "namespace": namespace_of(context)}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

@@ -91,6 +91,10 @@ class Terminal:
         cells: list[list[Cell]] = [[(key, "bold"), value, (origin, "dim")] for key, value, origin in rows]
         self.out.grid(cells, head=("key", "value", "from"))
 
+    def warning(self, text: str) -> None:
+        """Something to know that stops nothing, on standard error."""
+        self.err.prose(text, "yellow", lead=("! ", "yellow"))
+
     def declined(self) -> None:
         """The answer was no."""
         self.out.line("Nothing was changed.")

@@ -27,15 +27,19 @@ class ConfigState:
     patched: Patched
     unit: Unit
     modified: float | None
+    now: float
 
     @property
     def stale(self) -> bool:
-        """True when the daemon runs with something else than the file says: it was started before the file changed."""
+        """True when the daemon runs with something else than the file says: it was started before the file changed.
+
+        A file from the future says nothing: the clock was set back since.
+        """
         return (
             self.unit.active
             and self.unit.started is not None
             and self.modified is not None
-            and self.unit.started < self.modified
+            and self.unit.started < self.modified <= self.now
         )
 
 
@@ -66,7 +70,7 @@ class ContainerdConfig(Local):
         if patched.text != text:
             self._prove(host, text, patched)
         stat = host.lstat(host.realpath(self.path))
-        return ConfigState(text, patched, systemd.unit(host, self.unit), stat.mtime if stat else None)
+        return ConfigState(text, patched, systemd.unit(host, self.unit), stat.mtime if stat else None, host.now())
 
     def differences(self, state: ConfigState) -> list[Difference]:
         """Each key with its reason, or a daemon that has not read the file since it changed."""
@@ -97,6 +101,7 @@ class ContainerdConfig(Local):
         try:
             host.restart_service(self.unit, timeout=self.restart_timeout)
         except HostError as error:
+            entry = entry or host.unproved_write(self.path, self.unit)
             if entry is None:
                 raise
             self._restore(host, entry, error)

@@ -76,6 +76,7 @@ class LinkState:
 
     found: FileStat | None
     resolved: str
+    wanted: str
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,14 @@ class Link(Local):
         return f"link:{self.path}"
 
     def observe(self, host: Reader) -> LinkState:
-        """The path, and where it leads in the end."""
-        return LinkState(host.lstat(self.path), host.realpath(self.path))
+        """The path, and where it and its target lead in the end."""
+        return LinkState(host.lstat(self.path), host.realpath(self.path), host.realpath(self.target))
 
     def differences(self, state: LinkState) -> list[Difference]:
         """It is absent, or leads elsewhere."""
         if state.found is None:
             return [Difference("target", "absent", self.target, self.why)]
-        if state.resolved == self.target:
+        if state.resolved == state.wanted:
             return []
         found = state.resolved if state.found.kind == "link" else f"a {state.found.kind}"
         return [Difference("target", found, self.target, self.why)]

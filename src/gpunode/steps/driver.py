@@ -34,7 +34,7 @@ def resources(context: Context) -> list[Resource]:
     found = [*_nouveau(context), *_build_tools(context), *source(context)]
     if driver.load:
         found.append(DriverModule(version, modules.modules, f"{modules.modules} modules: {modules.why}"))
-    if driver.persistenced and driver.source != "runfile":
+    if driver.persistenced and driver.load and driver.source != "runfile":
         found.append(
             Service("nvidia-persistenced.service", "without it the first CUDA call takes seconds and clocks are reset")
         )
@@ -55,7 +55,7 @@ def refusals(context: Context) -> list[str]:
     if driver.branch not in context.catalog.branches:
         known = ", ".join(context.catalog.branches)
         return [f"driver.branch {driver.branch} is not in the catalogue, which knows {known}"]
-    elif not decisions.driver_version(context):
+    if not decisions.driver_version(context):
         own = facts.distribution.own_driver.get(facts.os_version, "none") if facts.distribution else "none"
         reasons.append(
             f'{facts.os_name}\'s own archive has driver {own}, not branch {driver.branch}: choose that branch, or source = "nvidia"'
@@ -77,7 +77,7 @@ def notes(context: Context) -> list[str]:
         found.append(
             "Secure Boot is on: a module that DKMS builds loads only once its key is enrolled (mokutil --import)"
         )
-    if context.profile.driver.source == "distro":
+    if context.profile.driver.source == "distro" and (facts.os_id, facts.os_version) == ("debian", "13"):
         found.append(
             "Debian 13's driver 550.163.01 does not build on its kernels 6.12.107 and .117 (measured): look at `dkms status`"
         )

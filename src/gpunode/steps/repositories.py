@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpunode.resources.base import Resource
-from gpunode.resources.files import Absent
+from gpunode.resources.files import Absent, File
 from gpunode.resources.repository import AptRepository, SigningKey
 from gpunode.steps.base import Context
 
@@ -22,12 +22,24 @@ def repository(context: Context, name: str, *, why: str) -> list[Resource]:
     folder, _, _ = entry.list.rpartition("/")
     host = uri.split("://", 1)[1].rstrip("/")
     return [
+        *_way_out(context),
         Absent(
             folder, entry.conflicting, host, entry.list, "apt refuses two sources of one repository with different keys"
         ),
         SigningKey(entry.keyring, key_url, mirror.fingerprints or entry.fingerprints, KEY_WHY),
         AptRepository(entry.list, uri, entry.suite, entry.keyring, why),
     ]
+
+
+def _way_out(context: Context) -> list[Resource]:
+    """The profile's proxy and CA bundle for apt too, to NVIDIA's repositories as to all others."""
+    network = context.profile.network
+    lines = [f'Acquire::{kind}::Proxy "{network.proxy}";' for kind in ("http", "https")] if network.proxy else []
+    lines += [f'Acquire::https::CAInfo "{network.ca_bundle}";'] if network.ca_bundle else []
+    if not lines:
+        return []
+    text = "\n".join(["// The way out of this host, by gpunode's profile.", *lines, ""])
+    return [File("/etc/apt/apt.conf.d/51gpunode-network", text, "the profile says how this host reaches the outside")]
 
 
 def _slug(context: Context) -> str:

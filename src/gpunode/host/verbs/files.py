@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gpunode.errors import HostError
+from gpunode.errors import ConflictError, HostError
 from gpunode.host.machine import FileStat
 from gpunode.host.verbs import images
 from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
@@ -32,8 +32,10 @@ class _PathChange:
         path = intent["path"]
         now = view.images[path] if path in view.images else images.capture(hands.reader, hands.store, path)
         found = images.reverted(path, hands.store, intent["before"], intent["after"], now, intent.get("style", ""))
+        # What a newer undo of this rollback puts back, gpunode has replaced once already, and it is in the store.
+        intent["replaced"] = isinstance(found, Conflict) and path in view.images
         view.images[path] = intent["before"] if isinstance(found, Conflict) else found
-        return found if isinstance(found, Conflict) else None
+        return found if isinstance(found, Conflict) and not intent["replaced"] else None
 
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:
@@ -43,10 +45,12 @@ class _PathChange:
         wanted = images.reverted(path, hands.store, intent["before"], intent["after"], now, intent.get("style", ""))
         note = ""
         if isinstance(wanted, Conflict):
+            if not hands.force and not intent.get("replaced"):
+                hint = "settle it in the file, or `gpunode rollback --force` (the edit is kept in gpunode's store)"
+                raise ConflictError(f"{path}: {wanted.why}", hint=hint, details=tuple(wanted.diff.splitlines()))
             wanted = intent["before"]
-            note = (
-                f"{path}: restored by force; what was there is kept under {now['sha'][:12]} in the store" if now else ""
-            )
+            kept = f"; what was there is kept as {now['sha'][:12]} in the store" if now and "sha" in now else ""
+            note = f"{path}: restored as it was before{kept}"
         hands.machine.remove(temporary_of(path))
         if wanted != now:
             _put(hands, path, wanted)
@@ -138,6 +142,11 @@ class MakeDirectory:
 
 def _put(hands: Hands, path: str, image: Json | None) -> None:
     temporary = temporary_of(path)
+    stat = hands.reader.lstat(path)
+    if stat is not None and stat.kind == "directory":
+        raise HostError(
+            f"{path} is a directory now", hint=f"move {path} out of the way, then run the same command again"
+        )
     if image is None:
         hands.machine.remove(path)
     elif image["kind"] == "link":

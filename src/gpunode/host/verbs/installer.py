@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gpunode.errors import CommandError, HostError
-from gpunode.host.state import DOWNLOADS
+from gpunode.host.state import DOWNLOADS, PRIVATE_FILE
 from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
 
 SECONDS = 3600.0
@@ -28,15 +28,18 @@ class RunInstaller:
 
     def intent(self, hands: Hands) -> Json | None:
         """The verified file, kept in gpunode's own state, and whether an earlier installation is there."""
-        path = self.source
-        if path.startswith("https://"):
-            path = f"{DOWNLOADS}/{self.sha256}.run"
-            if self._digest(hands, path) != self.sha256:  # not there, or cut short the last time
+        path = (
+            f"{DOWNLOADS}/{self.sha256}.run"  # root's alone: what was verified is what is run, now and at the rollback
+        )
+        if _digest(hands, path) != self.sha256:  # not there, or cut short the last time
+            if self.source.startswith("https://"):
                 network = hands.reader.network
                 hands.machine.download(
                     self.source, path, on_bytes=hands.on_bytes, proxy=network.proxy, ca_bundle=network.ca_bundle
                 )
-        self._verify(hands, path)
+            elif (content := hands.reader.read(self.source)) is not None:
+                hands.machine.write_atomic(path, content, stat=PRIVATE_FILE, temporary=f"{path}.new")
+        _verify(hands, path, self.sha256, self.source)
         return {
             "file": path,
             "sha256": self.sha256,
@@ -49,6 +52,7 @@ class RunInstaller:
 
     def act(self, hands: Hands, intent: Json) -> None:
         """Run it. Raises CommandError with the end of its own log."""
+        _verify(hands, intent["file"], intent["sha256"], intent["file"])
         output = hands.machine.run(["sh", intent["file"], *intent["arguments"]], timeout=SECONDS, on_line=hands.on_line)
         hands.reader.forget()
         if not output.ok:
@@ -74,6 +78,8 @@ class RunInstaller:
         if not hands.reader.exists(command[0]):
             # Cut short before the uninstaller was there, or while it was at work: the installer itself knows how, by its record.
             command = ["sh", intent["file"], "--uninstall", "--silent"] if hands.reader.exists(intent["record"]) else []
+        if command[:1] == ["sh"]:
+            _verify(hands, intent["file"], intent["sha256"], intent["file"])
         if command:
             output = hands.machine.run(command, timeout=SECONDS, on_line=hands.on_line)
             if not output.ok:
@@ -83,19 +89,20 @@ class RunInstaller:
         hands.reader.forget()
         return Taken()
 
-    @staticmethod
-    def _digest(hands: Hands, path: str) -> str:
-        content = hands.reader.read(path)
-        return "" if content is None else hashlib.sha256(content).hexdigest()
 
-    def _verify(self, hands: Hands, path: str) -> None:
-        found = self._digest(hands, path)
-        if not found:
-            raise HostError(f"there is no installer {path}", hint="driver.runfile in the profile says where it is")
-        if found != self.sha256:
-            if path != self.source:
-                hands.machine.remove(path)
-            raise HostError(
-                f"{self.source}: sha256 is {found}, wanted {self.sha256}; it was not run",
-                hint="fetch it again, or correct driver.runfile.sha256 in the profile",
-            )
+def _digest(hands: Hands, path: str) -> str:
+    """The sha256 of a file; empty when there is none."""
+    content = hands.reader.read(path)
+    return "" if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _verify(hands: Hands, path: str, wanted: str, source: str) -> None:
+    found = _digest(hands, path)
+    if not found:
+        raise HostError(f"there is no installer {source}", hint="driver.runfile in the profile says where it is")
+    if found != wanted:
+        hands.machine.remove(path)
+        raise HostError(
+            f"{source}: sha256 is {found}, wanted {wanted}; it was not run",
+            hint="fetch it again, or correct driver.runfile.sha256 in the profile",
+        )

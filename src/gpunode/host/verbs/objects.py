@@ -57,7 +57,7 @@ class ApplyObject:
             else:
                 kubectl.apply(hands.machine, access, intent["before"] or bare(intent["manifest"]), force=True)
         except CommandError as error:
-            if error.exit_code and hands.force:
+            if hands.force:
                 return Taken(left=(f"{kind} {name} in the cluster: {error.message}",))
             raise
         return Taken()

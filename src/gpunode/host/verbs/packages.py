@@ -76,10 +76,13 @@ class InstallPackages(_NeverConflicts):
     def undo(cls, hands: Hands, intent: Json) -> Taken:
         """Purge what was not there, restore the versions and marks of what was."""
         manager = manager_named(intent["manager"])
+        items = [item for item in intent["transaction"] if not item.get("superseded")]
+        if "others" not in intent:  # before the repair, which may itself bring a package to another version
+            known = manager.installed(hands.reader)
+            hands.aside({"others": [item["name"] for item in items if _is_somebody_elses(item, known)]})
         repair(manager, hands)
         known = manager.installed(hands.reader)
-        items = [item for item in intent["transaction"] if not item.get("superseded")]
-        back, unavailable = _available(manager, hands, items, known)
+        back, unavailable = _available(manager, hands, items, known, intent.get("others", []))
         going, needed = _removable(manager, hands, _to_remove(items, known), back)
         purge = [item["name"] for item in items if item["name"] in going and item["state"] == "absent"]
         remove = [name for name in going if name not in purge]
@@ -189,15 +192,20 @@ def _remove_users(hands: Hands, users: list[str]) -> list[str]:
 
 
 def _available(
-    manager: PackageManager, hands: Hands, items: list[Json], known: dict[str, Package]
+    manager: PackageManager, hands: Hands, items: list[Json], known: dict[str, Package], theirs: list[str]
 ) -> tuple[list[Spec], tuple[str, ...]]:
     """The versions to go back to that can be had without removing anybody's package, and words for the others."""
-    specs = [Spec(item["name"], item["version"], exact=True) for item in items if _version_differs(item, known)]
+    changed = [item for item in items if _version_differs(item, known)]
+    others = [item for item in changed if item["name"] in theirs]
+    specs = [Spec(item["name"], item["version"], exact=True) for item in changed if item not in others]
+    kept = tuple(
+        f"package {item['name']}: somebody has brought it to {known[item['name']].version} since" for item in others
+    )
     going = frozenset(_to_remove(items, known))
     if not specs or _obstacle(manager, hands, specs, going) == "":
-        return specs, ()
+        return specs, kept
     obstacles = {spec.name: _obstacle(manager, hands, [spec], going) for spec in specs}
-    left = tuple(f"package {name}: {why}" for name, why in obstacles.items() if why)
+    left = (*kept, *(f"package {name}: {why}" for name, why in obstacles.items() if why))
     return [spec for spec in specs if not obstacles[spec.name]], left
 
 
@@ -209,6 +217,12 @@ def _obstacle(manager: PackageManager, hands: Hands, specs: list[Spec], going: f
         return f"no repository has version {specs[0].version} any more"
     others = sorted({change.name for change in changes if not change.after} - going)
     return f"{', '.join(others)} need a newer version than {specs[0].version}" if others else ""
+
+
+def _is_somebody_elses(item: Json, known: dict[str, Package]) -> bool:
+    """True for a package that is whole at a version which is neither the one before nor the one that gpunode brought it to."""
+    package = known.get(item["name"])
+    return package is not None and package.installed and package.version not in (item["version"], item["after"])
 
 
 def _version_differs(item: Json, known: dict[str, Package]) -> bool:
