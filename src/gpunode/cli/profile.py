@@ -35,19 +35,22 @@ def show(
     output: options.Output = options.OutputFormat.text,
     color: options.Color = options.ColorWhen.auto,
 ) -> None:
-    """Show every key of the resolved profile, its value and where it comes from."""
+    """Show every key of the resolved profile, its value and where it comes from: file, default, or this host."""
     session = Session("profile show", output, color=color)
     try:
         loaded = load_profile(profile)
     except GpunodeError as error:
         session.fail(error)
-    from gpunode.profile import show as rows
+    from gpunode.engine.resolve import resolved
+    from gpunode.host.local import LocalMachine
+    from gpunode.profile import show as listed
 
+    rows = resolved(listed(loaded), loaded.profile, LocalMachine())
     if session.json:
-        values = [{"key": key, "value": value, "from": origin} for key, value, origin in rows(loaded)]
+        values = [{"key": key, "value": value, "from": origin} for key, value, origin in rows]
         print(json.dumps({"schema": "gpunode/1", "command": "profile show", "values": values}, indent=2))
     else:
-        session.terminal().profile_show(rows(loaded))
+        session.terminal().profile_show(rows)
 
 
 @app.command()
