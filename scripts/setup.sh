@@ -26,7 +26,7 @@ need_packages() {
     done
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"
-    as_root apt-get update -qq
+    as_root apt-get update -qq || say "some package lists could not be fetched; going on with those that are there"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
