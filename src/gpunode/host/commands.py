@@ -19,17 +19,7 @@ LAST_WORDS_SECONDS = 2.0
 def run(argv: Sequence[str], *, stdin: str, timeout: float, env: Mapping[str, str]) -> Output:
     """Run a command to its end. Raises HostError after `timeout` seconds."""
     try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=dict(env),
-            cwd="/",  # never where the caller stands: others may have put files there
-            start_new_session=True,
-        )
+        process = _start(argv, env, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     except (FileNotFoundError, PermissionError) as error:
         return Output(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}")
     try:
@@ -46,17 +36,7 @@ def run(argv: Sequence[str], *, stdin: str, timeout: float, env: Mapping[str, st
 def run_streaming(argv: Sequence[str], *, timeout: float, env: Mapping[str, str], on_line: OnLine) -> Output:
     """Run a long command, handing out each line as it comes. Raises HostError after `timeout` seconds."""
     try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=dict(env),
-            cwd="/",
-            start_new_session=True,
-        )
+        process = _start(argv, env, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     except (FileNotFoundError, PermissionError) as error:
         return Output(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}")
     lines: list[str] = []
@@ -73,6 +53,21 @@ def run_streaming(argv: Sequence[str], *, timeout: float, env: Mapping[str, str]
     # A daemon that the command started may hold its output open for ever: what is printed by now is all of it.
     reading.join(LAST_WORDS_SECONDS)
     return Output(tuple(argv), process.returncode, "".join(lines), "")
+
+
+def _start(argv: Sequence[str], env: Mapping[str, str], *, stdin: int, stderr: int) -> subprocess.Popen[str]:
+    """In a session of its own, and never where the caller stands: others may have put files there."""
+    return subprocess.Popen(
+        list(argv),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        errors="replace",
+        env=dict(env),
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 def _hand_out(stream: IO[str], lines: list[str], on_line: OnLine) -> None:
