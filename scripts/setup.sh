@@ -2,7 +2,7 @@
 # What scripts/test and scripts/demo have in common: root, Debian packages, the Python environment. Sourced, never run.
 
 # Debian's packages that the lab is built with: throw-away hosts, stub packages and their signed repositories, mock libraries.
-LAB_PACKAGES=(mmdebstrap systemd-container debian-archive-keyring apt-utils dpkg-dev gnupg openssl gcc libc6-dev iproute2 util-linux kmod)
+LAB_PACKAGES=(mmdebstrap systemd-container debian-archive-keyring apt-utils dpkg-dev gnupg openssl gcc libc6-dev iproute2 util-linux kmod strace makeself)
 VENV_PACKAGES=(python3 python3-venv ca-certificates)
 
 say() { printf '\033[2m%s\033[0m\n' "· $*" >&2; }

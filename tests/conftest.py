@@ -1,6 +1,7 @@
-"""Tests share what lies beside them: the package `memory` is found here."""
+"""Tests share what lies beside them: the package `memory` is found here, the cases in `unit`."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "unit")]

@@ -38,7 +38,7 @@ def _shell_image(folder: Path) -> Path:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
     base = layers.base()
     stack = [base, *product.product(base)]
-    images = [_shell_image(tmp_path_factory.mktemp("images")), image.device_plugin(stack[:2], CACHE / "images")]
+    images = [_shell_image(tmp_path_factory.mktemp("images")), image.device_plugin(stack[:-1], CACHE / "images")]
 
     def prepare(root: Path, address: str) -> None:
         setup.prepare(root, address, images=images)
@@ -170,10 +170,10 @@ def test_a_registered_plugin_gives_capacity_and_devices(host: LabHost) -> None:
 
 @pytest.mark.usefixtures("plugin")
 def test_the_plugin_registers_again_with_a_new_kubelet(host: LabHost) -> None:
-    began = host.run("stat", "-c", "%i %Z", SOCKET).stdout
+    began = host.run("stat", "-c", "%i %z", SOCKET).stdout
     host.run("systemctl", "restart", "lab-kubelet")
     deadline = time.monotonic() + 30
-    while host.run("stat", "-c", "%i %Z", SOCKET, check=False).stdout in ("", began):
+    while host.run("stat", "-c", "%i %z", SOCKET, check=False).stdout in ("", began):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     await_gpus(host, ("2", "2"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from gpunode.lab.breakages import BREAKAGES, CLEAN_UP, Breakage
 from gpunode.lab.host import LabHost
 from gpunode.lab.manifest import Snapshot, report
 from gpunode.lab.node import create_node
+from lab.commands import gpunode
 
 MTIMES = (
     "find /etc /usr /opt /root /boot /var/lib/dpkg /var/lib/apt /var/lib/gpunode -type f"
@@ -28,14 +28,6 @@ class Node:
     host: LabHost
     before: Snapshot
     applied: dict[str, Any]
-
-
-def gpunode(host: LabHost, *words: str, exits: int = 0) -> dict[str, Any]:
-    """Run a command with --output json; its exit status must be as told."""
-    done = host.run("gpunode", *words, "--output", "json", check=False, timeout=600)
-    assert done.returncode == exits, f"exit {done.returncode}: {done.stdout[-3000:]}{done.stderr[-2000:]}"
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
 
 
 @pytest.fixture(scope="module")

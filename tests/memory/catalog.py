@@ -202,6 +202,8 @@ def archive(kernel: str) -> list[Deb]:
         ),
         Deb("gcc", "4:14.2.0-1", (), {"/usr/bin/gcc": "#!"}),
         Deb("make", "4.4.1-2", (), {"/usr/bin/make": "#!"}),
+        Deb("dkms", "3.2.2-1~deb13u1", ("gcc", "make"), {"/usr/sbin/dkms": "#!"}),
+        Deb("libxml2", "2.12.7+dfsg-1", (), {f"{LIBRARIES}/libxml2.so.2": ""}),
         Deb("jq", "1.7.1-6", ("libjq1 (= 1.7.1-6)",), {"/usr/bin/jq": "#!"}),
         Deb("libjq1", "1.7.1-6", (), {f"{LIBRARIES}/libjq.so.1": ""}),
     ]

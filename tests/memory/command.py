@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Call:
-    """A command being run: its words behind the program's own name, and its standard input."""
+    """A command being run: its words behind the program's own name, its standard input, and contents that it reads in place of files."""
 
     name: str
     words: tuple[str, ...]
     stdin: str = ""
+    instead: Mapping[str, bytes] = field(default_factory=dict)
 
     def operands(self) -> list[str]:
         """Words that do not begin with a dash."""

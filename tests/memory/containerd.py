@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,10 @@ class Release:
         return copy.deepcopy(document)
 
 
-def effective(machine: MemoryMachine, release: Release, text: str, name: str) -> dict[str, Any]:
-    """The configuration that the daemon would run with. Raises ConfigError."""
+def effective(
+    machine: MemoryMachine, release: Release, text: str, name: str, instead: Mapping[str, bytes] | None = None
+) -> dict[str, Any]:
+    """The configuration that the daemon would run with; `instead` holds contents of files to be. Raises ConfigError."""
     document = release.defaults()
     given = _parse(text, name)
     # A version 1.x daemon reads version 2 keys without the line as version 1: silently nothing of theirs.
@@ -72,7 +75,9 @@ def effective(machine: MemoryMachine, release: Release, text: str, name: str) ->
     _merge(document, given, release)
     for pattern in given.get("imports", ()):
         for path in _matching(machine, pattern):
-            _import(document, _parse(machine.files.text(path), path), release)
+            held = (instead or {}).get(path)
+            imported = machine.files.text(path) if held is None else held.decode()
+            _import(document, _parse(imported, path), release)
     for runtime in _runtimes(document, release).values():
         if isinstance(runtime, dict):
             runtime.setdefault("runtime_type", "")
@@ -98,9 +103,9 @@ def programs(release: Release) -> dict[str, Program]:
         if "default" in call.words:
             return Answer(_write(release.defaults()))
         path = call.words[call.words.index("--config") + 1] if "--config" in call.words else CONFIG
-        text = call.stdin if path == "/dev/stdin" else machine.files.text(path)
+        text = call.instead[path].decode() if path in call.instead else machine.files.text(path)
         try:
-            return Answer(_write(effective(machine, release, text, path)))
+            return Answer(_write(effective(machine, release, text, path, call.instead)))
         except ConfigError as error:
             return Answer(stderr=f"containerd: {error}\n", status=1)
 
@@ -144,6 +149,8 @@ def _matching(machine: MemoryMachine, pattern: str) -> list[str]:
     import fnmatch
 
     folder, _, name = pattern.rpartition("/")
+    if "*" not in pattern:
+        return [pattern]
     return [f"{folder}/{each}" for each in machine.files.names(folder) if fnmatch.fnmatchcase(each, name)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from memory import accounts, catalog, containerd, dpkg, keys, units
 from memory.apt import apt_get, apt_mark
 from memory.containerd import Release
-from memory.installer import runfile, sh, uninstall
+from memory.installer import runfile, sh, uninstall, uninstall_toolkit
 from memory.kubectl import Cluster, kubectl
 from memory.machine import Identity, MemoryMachine, Program
 from memory.modules import dkms, ldconfig, modinfo, modprobe, python3, unload, update_initramfs
@@ -156,6 +156,7 @@ def _join(machine: MemoryMachine) -> None:
     units.start(machine, "kubelet.service")
     machine.programs["kubectl"] = kubectl
     machine.programs["nvidia-uninstall"] = uninstall
+    machine.programs["cuda-uninstaller"] = uninstall_toolkit
     machine.programs["dkms"] = dkms
     for name in ("kubectl", "kubelet", "dkms"):
         machine.files.lay(f"/usr/bin/{name}", "#!", mode=0o755)

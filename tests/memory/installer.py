@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
+from gpunode.host.installers import Installer
 from memory.command import Answer, Call
 from memory.dpkg import take_empty_folders
 from memory.modules import LIBRARIES, write_loader_cache
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 LOG = "/var/log/nvidia-installer.log"
 RECORD = "/var/lib/nvidia/log"
+TOOLKIT_LOG = "/var/log/cuda-installer.log"
+XML = f"{LIBRARIES}/libxml2.so.2"
+"""What the toolkit's installer is linked with."""
 
 
 def runfile(version: str) -> bytes:
@@ -20,9 +25,47 @@ def runfile(version: str) -> bytes:
     return f"#!/bin/sh\n# NVIDIA-Linux-x86_64 {version}\n".encode()
 
 
+def toolkit_runfile(version: str) -> bytes:
+    """An installer of a CUDA toolkit of the version, `13.0`."""
+    return f"#!/bin/sh\n# CUDA toolkit {version}\n".encode()
+
+
+def driver_installer(sha256: str = "") -> Installer:
+    """The driver's installer as the step has it; `sha256` is the wanted one where it is not the file's."""
+    return Installer(
+        thing="driver",
+        key="driver.runfile",
+        source="https://us.download.nvidia.com/tesla/580.159.04/NVIDIA-Linux-x86_64-580.159.04.run",
+        sha256=sha256 or hashlib.sha256(runfile("580.159.04")).hexdigest(),
+        arguments=("--silent", "--dkms"),
+        uninstaller=("/usr/bin/nvidia-uninstall", "--silent"),
+        record=RECORD,
+        log=LOG,
+        takes_off=("--uninstall", "--silent"),
+    )
+
+
+def toolkit_installer(path: str) -> Installer:
+    """The toolkit's installer of CUDA 13.0 as the step has it, from a file on the host."""
+    folder = "/usr/local/cuda-13.0"
+    return Installer(
+        thing="CUDA toolkit",
+        key="cuda.runfile",
+        source=path,
+        sha256=hashlib.sha256(toolkit_runfile("13.0")).hexdigest(),
+        arguments=("--silent", "--toolkit", f"--toolkitpath={folder}"),
+        uninstaller=(f"{folder}/bin/cuda-uninstaller", "--silent"),
+        record=folder,
+        log=TOOLKIT_LOG,
+        link="/usr/local/cuda",
+    )
+
+
 def sh(machine: MemoryMachine, call: Call) -> Answer:
-    """Run a driver installer; `--uninstall` takes an installation off."""
+    """Run an installer; a driver's takes an installation off by `--uninstall`."""
     first, _, version = machine.files.text(call.words[0]).strip().rpartition(" ")
+    if first.endswith("CUDA toolkit"):
+        return _install_toolkit(machine, call, version)
     if not first.endswith("NVIDIA-Linux-x86_64"):
         return Answer(stderr=f"sh: 0: cannot open {call.words[0]}\n", status=2)
     if "--uninstall" in call.words:
@@ -48,6 +91,32 @@ def uninstall(machine: MemoryMachine, _call: Call) -> Answer:
     machine.effect("forget installation", lambda: machine.files.erase("/var/lib/nvidia"))
     machine.effect("loader cache", lambda: write_loader_cache(machine))
     return Answer("Uninstallation is complete.\n")
+
+
+def _install_toolkit(machine: MemoryMachine, call: Call, version: str) -> Answer:
+    """The files, then the uninstaller with its manifest; the link is the installer's own doing."""
+    folder = f"/usr/local/cuda-{version}"
+    if not {"--toolkit", f"--toolkitpath={folder}"} <= set(call.words) or not machine.files.exists(XML):
+        machine.effect("installer log", lambda: machine.files.lay(TOOLKIT_LOG, "[ERROR]: Install of toolkit failed\n"))
+        return Answer(stderr="Installation failed. See log at /var/log/cuda-installer.log for details.\n", status=1)
+    machine.effect("installer log", lambda: machine.files.lay(TOOLKIT_LOG, f"[INFO]: Installed: {version}\n"))
+    for name in ("bin/nvcc", "version.json", "bin/cuda-uninstaller"):
+        path = f"{folder}/{name}"
+        machine.effect(f"install {path}", lambda path=path: machine.files.lay(path, "#!", mode=0o755))  # type: ignore[misc] # mypy knows no bound default
+    machine.effect("toolkit link", lambda: machine.files.link("/usr/local/cuda", f"{folder}/"))
+    return Answer("Installed\n")
+
+
+def uninstall_toolkit(machine: MemoryMachine, _call: Call) -> Answer:
+    """`/usr/local/cuda-13.0/bin/cuda-uninstaller --silent`: itself last, and the link where it is its own."""
+    folder = machine.commands[-1][0].rpartition("/bin/")[0]
+    if machine.files.stat("/usr/local/cuda") and machine.files.resolve("/usr/local/cuda") == folder:
+        machine.effect("toolkit link", lambda: machine.files.remove("/usr/local/cuda"))
+    for name in ("bin/nvcc", "version.json", "bin/cuda-uninstaller"):
+        path = f"{folder}/{name}"
+        if machine.files.node(path):
+            machine.effect(f"uninstall {path}", lambda path=path: _take_off(machine, path))  # type: ignore[misc] # mypy knows no bound default
+    return Answer()
 
 
 def _payload(machine: MemoryMachine, version: str, flavour: str) -> dict[str, str]:

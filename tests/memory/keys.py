@@ -23,6 +23,15 @@ def fingerprint(key: bytes) -> str:
     return hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body, usedforsecurity=False).hexdigest().upper()
 
 
+def good_until(key: bytes, end: int) -> bytes:
+    """The key with a signature by itself that says until when it is good, in seconds since the epoch."""
+    times = ((2, CREATED), (9, end - CREATED))
+    hashed = b"".join(bytes([5, kind]) + struct.pack(">I", value) for kind, value in times)
+    issuer = bytes([9, 16]) + bytes.fromhex(fingerprint(key))[-8:]
+    body = b"\x04\x13\x16\x08" + struct.pack(">H", len(hashed)) + hashed + struct.pack(">H", len(issuer)) + issuer
+    return key + b"\x88" + bytes([len(body)]) + body
+
+
 def armored(key: bytes) -> bytes:
     """The key as its publishers serve it."""
     crc = 0xB704CE

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpunode.lab.kubernetes import api
+from gpunode.lab.kubernetes import api, eviction
 from gpunode.lab.kubernetes.api import Options, Target
 from gpunode.lab.kubernetes.errors import ApiError
 from gpunode.lab.kubernetes.kinds import KINDS, Kind
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from memory.machine import MemoryMachine
 
 Object = dict[str, Any]
+NODE = "gpu-1"
+PLUGIN = "nvidia-device-plugin-daemonset"
 SOCKET = "/var/lib/kubelet/device-plugins/nvidia-gpu.sock"
 
 
@@ -28,6 +30,7 @@ class Cluster(Store):
         super().__init__(Path("/nonexistent"))
         for name in ("default", "kube-system"):
             self.change({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, "kube-apiserver")
+        self.change({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}, "kubelet")
 
     def _load(self) -> None:
         """Begin empty."""
@@ -55,7 +58,7 @@ class Cluster(Store):
         found = _kind(kind)
         return self.get(self.key(found, namespace, name))
 
-    def keys(self) -> list[tuple[str, str, str]]:
+    def addresses(self) -> list[tuple[str, str, str]]:
         """The objects' kinds, namespaces and names."""
         return sorted(self._objects)
 
@@ -66,7 +69,7 @@ class Cluster(Store):
 
 
 def kubectl(machine: MemoryMachine, call: Call) -> Answer:
-    """`kubectl get | apply --server-side | delete | rollout status | version`."""
+    """`kubectl get | apply --server-side | delete | rollout status | cordon | uncordon | create --raw=…/eviction | version`."""
     if machine.cluster is None:
         words = "The connection to the server localhost:6443 was refused - did you specify the right host or port?"
         return Answer(stderr=f"{words}\n", status=1)
@@ -80,30 +83,44 @@ def kubectl(machine: MemoryMachine, call: Call) -> Answer:
             return _delete(machine, machine.cluster, call, rest)
         if verb == "rollout":
             return _rollout(machine.cluster, call, rest)
+        if verb in ("cordon", "uncordon"):
+            return _schedule(machine, machine.cluster, rest[0], cordon=verb == "cordon")
+        if verb == "create":
+            return _evict(machine, machine.cluster, call)
         return Answer(json.dumps({"serverVersion": {"gitVersion": "v1.35.0"}}) + "\n")
     except ApiError as error:
         return Answer(stderr=_words(error), status=1)
 
 
 def _get(cluster: Cluster, call: Call, rest: list[str]) -> Answer:
-    kind, *names = rest
     namespace = call.option("namespace", "default")
-    if not names:
-        items = cluster.list(_kind(kind), namespace if _kind(kind).namespaced else "")
+    everywhere = "--all-namespaces" in call.words
+    if "/" in rest[0]:
+        pairs = (word.partition("/") for word in rest)
+        items = [each for kind, _, name in pairs if (each := _named(cluster, kind, name, namespace))]
         return Answer(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}) + "\n")
-    found = cluster.find(kind, names[0], namespace)
+    kind, *names = rest
+    if not names:
+        items = cluster.list(_kind(kind), namespace if _kind(kind).namespaced and not everywhere else "")
+        return Answer(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}) + "\n")
+    found = _named(cluster, kind, names[0], namespace)
     if found is None:
         if "--ignore-not-found" in call.words:
             return Answer()
         return Answer(
             stderr=f'Error from server (NotFound): {_kind(kind).qualified} "{names[0]}" not found\n', status=1
         )
-    if found["kind"] == "DaemonSet":  # its controller is quick
-        counts = ("desiredNumberScheduled", "numberReady", "updatedNumberScheduled")
-        found["status"] = {"observedGeneration": found["metadata"]["generation"], **dict.fromkeys(counts, 1)}
     if "--show-managed-fields" not in call.words:
         found["metadata"].pop("managedFields", None)
     return Answer(json.dumps(found) + "\n")
+
+
+def _named(cluster: Cluster, kind: str, name: str, namespace: str) -> Object | None:
+    found = cluster.find(kind, name, namespace)
+    if found and found["kind"] == "DaemonSet":  # its controller is quick
+        counts = ("desiredNumberScheduled", "numberReady", "updatedNumberScheduled")
+        found["status"] = {"observedGeneration": found["metadata"]["generation"], **dict.fromkeys(counts, 1)}
+    return found
 
 
 def _apply(machine: MemoryMachine, cluster: Cluster, call: Call) -> Answer:
@@ -127,7 +144,7 @@ def _change(machine: MemoryMachine, cluster: Cluster, body: Object, manager: str
 
 def _drop(machine: MemoryMachine, cluster: Cluster, kind: str, name: str, namespace: str) -> None:
     cluster.drop(kind, name, namespace)
-    if kind == "daemonset":
+    if (kind, name) == ("daemonset", PLUGIN):
         machine.files.erase(SOCKET)
 
 
@@ -140,6 +157,42 @@ def _delete(machine: MemoryMachine, cluster: Cluster, call: Call, rest: list[str
         return Answer(stderr=f'Error from server (NotFound): {_kind(kind).qualified} "{name}" not found\n', status=1)
     machine.effect(f"delete {kind}/{name}", lambda: _drop(machine, cluster, kind, name, namespace))
     return Answer(f'{_kind(kind).qualified} "{name}" deleted\n')
+
+
+def _schedule(machine: MemoryMachine, cluster: Cluster, node: str, *, cordon: bool) -> Answer:
+    """As an update by kubectl, which keeps what others have set."""
+    body = cluster.find("node", node, "")
+    if body is None:
+        return Answer(stderr=f'Error from server (NotFound): nodes "{node}" not found\n', status=1)
+    body["spec"] = {"unschedulable": True} if cordon else {}
+    target = Target(_kind("node"), "", node)
+    word = "cordon" if cordon else "uncordon"
+    machine.effect(f"{word} {node}", lambda: _update(cluster, target, body))
+    return Answer(f"node/{node} {word}ed\n")
+
+
+def _update(cluster: Cluster, target: Target, body: Object) -> None:
+    with cluster.lock:
+        api.update(cluster, target, body, Options("kubectl-cordon"))
+
+
+def _evict(machine: MemoryMachine, cluster: Cluster, call: Call) -> Answer:
+    """The kubelet is quick: the pod and its processes are gone at once."""
+    namespace, name = call.option("raw").split("/")[4:7:2]
+    pod = cluster.find("pod", name, namespace)
+    if pod is None:
+        return Answer(stderr=f'Error from server (NotFound): pods "{name}" not found\n', status=1)
+    eviction.evict(cluster, pod, json.loads(call.stdin), dry_run=True)
+    machine.effect(f"evict {namespace}/{name}", lambda: _end_pod(machine, cluster, pod))
+    return Answer('{"kind": "Status", "status": "Success"}\n')
+
+
+def _end_pod(machine: MemoryMachine, cluster: Cluster, pod: Object) -> None:
+    metadata = pod["metadata"]
+    cluster.drop("pod", metadata["name"], metadata["namespace"])
+    for pid in machine.files.names("/proc"):
+        if metadata["uid"] in machine.files.text(f"/proc/{pid}/cgroup"):
+            machine.files.erase(f"/proc/{pid}")
 
 
 def _rollout(cluster: Cluster, call: Call, rest: list[str]) -> Answer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gpunode.errors import HostError, LockHeldError
@@ -56,9 +57,11 @@ class MemoryMachine:
         self.hangs: set[str] = set()
         self.gpus: list[str] = []
         self.unit_checks: dict[str, Callable[[MemoryMachine], str]] = {}
+        self.on_wait: Callable[[MemoryMachine], object] | None = None  # what others do on the host meanwhile
         self.commands: list[tuple[str, ...]] = []
         self._clock = EPOCH
         self.module_path = ""
+        self.looking_at = ""
         self._locked: dict[str, str] = {}
 
     # --- the world's own hand, without effects -------------------------------------------------------------------
@@ -76,6 +79,7 @@ class MemoryMachine:
         other.units = {name: replace(unit, log=list(unit.log)) for name, unit in self.units.items()}
         other.cluster = self.cluster.copy() if self.cluster else None
         other.web, other.hangs, other._locked = dict(self.web), set(self.hangs), {}
+        other.unit_checks = dict(self.unit_checks)
         return other
 
     def set_clock(self, now: float) -> None:
@@ -86,6 +90,9 @@ class MemoryMachine:
 
     def read(self, path: str) -> bytes:
         return self.files.read(path)
+
+    def stream(self, path: str) -> io.BytesIO:
+        return io.BytesIO(self.files.read(path))
 
     def lstat(self, path: str) -> FileStat | None:
         return self.files.stat(path)
@@ -116,6 +123,8 @@ class MemoryMachine:
 
     def wait(self, seconds: float) -> None:
         self._clock += seconds
+        if self.on_wait:
+            self.on_wait(self)
 
     # --- commands and the network -------------------------------------------------------------------------------
 
@@ -127,6 +136,7 @@ class MemoryMachine:
         timeout: float = 30.0,
         env: Mapping[str, str] | None = None,  # noqa: ARG002 - no program here reads its environment
         on_line: OnLine | None = None,
+        instead: Mapping[str, bytes] | None = None,
     ) -> Output:
         words = tuple(argv)
         self.commands.append(words)
@@ -135,7 +145,7 @@ class MemoryMachine:
             raise HostError(f"`{' '.join(words)}` did not answer in {timeout:g} s")
         if not self._is_there(words[0]) or name not in self.programs:
             return Output(words, 127, "", f"{words[0]}: No such file or directory")
-        answer = self.programs[name](self, Call(name, words[1:], stdin))
+        answer = self.programs[name](self, Call(name, words[1:], stdin, dict(instead or {})))
         if on_line is None:
             return Output(words, answer.status, answer.stdout, answer.stderr)
         for line in (answer.stdout + answer.stderr).splitlines():
@@ -167,6 +177,9 @@ class MemoryMachine:
         with _explained("write", path):
             self._effect_put(f"prepare {temporary}", temporary, node, half)
             self.effect(f"write {path}", lambda: self._move(temporary, path))
+
+    def write_stream(self, path: str, chunks: Iterable[bytes], *, stat: FileStat, temporary: str) -> None:
+        self.write_atomic(path, b"".join(chunks), stat=stat, temporary=temporary)
 
     def append_durably(self, path: str, content: bytes) -> None:
         with _explained("write", path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import TYPE_CHECKING
 
 from memory import units
@@ -77,7 +78,7 @@ def modinfo(machine: MemoryMachine, call: Call) -> Answer:
     if call.words[-1] != "nvidia" or not found:
         return Answer(stderr=f"modinfo: ERROR: Module {call.words[-1]} not found.\n", status=1)
     path = f"/lib/modules/{machine.identity.kernel}/updates/dkms/nvidia.ko"
-    licence = "Dual MIT/GPL" if found["flavour"] == "open" else "NVIDIA"
+    licence = "Dual MIT/GPL" if found.get("flavour") == "open" else "NVIDIA"
     fields = {"filename": path, "version": found["version"], "license": licence}
     return Answer(fields.get(call.words[-2], "") + "\n")
 
@@ -93,20 +94,33 @@ def dkms(machine: MemoryMachine, _call: Call) -> Answer:
 def ldconfig(machine: MemoryMachine, call: Call) -> Answer:
     """`ldconfig` writes the loader's cache, `ldconfig -p` prints it."""
     if "-p" in call.words:
-        lines = machine.files.text("/etc/ld.so.cache").splitlines()
+        cache = machine.files.read("/etc/ld.so.cache") if machine.files.exists("/etc/ld.so.cache") else b""
+        lines = cache.rpartition(b"\0\n")[2].decode().splitlines()
         return Answer(f"{len(lines)} libs found in cache `/etc/ld.so.cache'\n" + "".join(f"{line}\n" for line in lines))
     machine.effect("ldconfig", lambda: write_loader_cache(machine))
     return Answer()
 
 
 def write_loader_cache(machine: MemoryMachine) -> None:
-    """Every library in the loader's folders, a line each."""
+    """Every library in the loader's folders, in the loader's format; behind it the lines that `ldconfig -p` prints."""
     folders = [LIBRARIES]
     for name in machine.files.names("/etc/ld.so.conf.d"):
         folders += machine.files.text(f"/etc/ld.so.conf.d/{name}").split()
     paths = [f"{folder}/{name}" for folder in folders for name in machine.files.names(folder) if ".so" in name]
-    lines = [f"\t{path.rpartition('/')[2]} (libc6,x86-64) => {path}\n" for path in paths if machine.files.exists(path)]
-    machine.files.lay("/etc/ld.so.cache", "".join(lines))
+    here = {path: path.rpartition("/")[2] for path in paths if machine.files.exists(path)}
+    lines = [f"\t{name} (libc6,x86-64) => {path}\n" for path, name in here.items()]
+    named = {name: [path for path, each in here.items() if each == name] for name in here.values()}
+    machine.files.lay("/etc/ld.so.cache", loader_cache(named) + b"\0\n" + "".join(lines).encode())
+
+
+def loader_cache(libraries: dict[str, list[str]]) -> bytes:
+    """A cache as ldconfig writes it."""
+    pairs = [(name, path) for name, paths in libraries.items() for path in paths]
+    strings, entries, start = b"", b"", 48 + 24 * len(pairs)
+    for name, path in pairs:
+        entries += struct.pack("<iIIIQ", 0x303, start + len(strings), start + len(strings) + len(name) + 1, 0, 0)
+        strings += name.encode() + b"\0" + path.encode() + b"\0"
+    return struct.pack("<20sII4xI12x", b"glibc-ld.so.cache1.1", len(pairs), len(strings), 0) + entries + strings
 
 
 def update_initramfs(machine: MemoryMachine, _call: Call) -> Answer:

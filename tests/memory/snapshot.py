@@ -46,7 +46,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[An
 def _objects(machine: MemoryMachine) -> dict[str, Any]:
     if machine.cluster is None:
         return {}
-    bodies = (machine.cluster.find(kind, name, space) for kind, space, name in machine.cluster.keys())  # noqa: SIM118 - not a mapping
+    bodies = (machine.cluster.find(kind, name, space) for kind, space, name in machine.cluster.addresses())
     found = {}
     for body in filter(None, bodies):
         metadata = {key: value for key, value in body["metadata"].items() if key not in SERVER_FIELDS}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gpunode.formats.text_merge import lines_of
 from gpunode.formats.toml_data import MISSING, Path, Value, dotted, leaves, lookup, parse
 from gpunode.formats.toml_edit import EditError, remove_keys, revert, set_keys
+
+pytestmark = pytest.mark.slow
 
 NAMES = ["a", "b", "io.x.v1", "runc", "opt ions"]
 VALUES: st.SearchStrategy[Value] = st.one_of(

@@ -23,6 +23,8 @@ from gpunode.lab.kubernetes.patches import json_patch, merge_patch, strategic_pa
 from gpunode.lab.kubernetes.selectors import fields_match, labels_match
 from gpunode.lab.kubernetes.store import Store
 
+pytestmark = pytest.mark.slow
+
 KUBECTL = shutil.which("kubectl")
 needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="there is no kubectl in PATH")
 
@@ -64,7 +66,9 @@ class Cluster:
         authority = pki.write(folder, "127.0.0.1")
         self.store = Store(folder / "objects.json")
         tls = Tls(folder / "apiserver.crt", folder / "apiserver.key", folder / "ca.crt")
-        self.server = ApiServer(("127.0.0.1", 0), self.store, tls, frozenset({"admin-token"}), folder / "logs")
+        self.server = ApiServer(
+            ("127.0.0.1", 0), self.store, tls, frozenset({"admin-token"}), folder / "logs", folder / "faults.json"
+        )
         self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
         admin = pki.client(authority, "kubernetes-admin", "system:masters")
         document = kubeconfig(self.url, authority, "kubernetes-admin", admin)
@@ -181,6 +185,37 @@ def test_objects_survive_a_restart(cluster: Cluster, tmp_path: Path) -> None:
     again = Store(tmp_path / "objects.json")
     assert [body["data"] for body in again.list(CONFIG_MAPS)] == [CONFIG["data"]]
     assert again.version > cluster.store.version
+
+
+@needs_kubectl
+def test_an_eviction_is_refused_by_a_budget_and_else_deletes_with_grace(cluster: Cluster) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "kube-system", "labels": {"a": "b"}},
+    }
+    pod |= {
+        "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 7, "containers": [{"name": "c", "image": "i:1"}]}
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "keep", "namespace": "kube-system"},
+    }
+    budget |= {"spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}}
+    cluster.request("POST", "/api/v1/namespaces/kube-system/pods", pod)
+    path = "/api/v1/namespaces/kube-system/pods/p"
+    cluster.request("PUT", f"{path}/status", {**cluster.request("GET", path), "status": {"phase": "Running"}})
+    cluster.apply(budget)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": "kube-system"}}
+    words = ("create", f"--raw={path}/eviction", "--filename=-")
+    refused = cluster.kubectl(*words, stdin=eviction, code=1)
+    assert "Error from server (TooManyRequests): Cannot evict pod as it would violate" in refused.stderr
+    cluster.kubectl("-n", "kube-system", "delete", "pdb", "keep")
+    other = {**eviction, "deleteOptions": {"preconditions": {"uid": "of-another"}}}
+    assert "(Conflict)" in cluster.kubectl(*words, stdin=other, code=1).stderr
+    cluster.kubectl(*words, stdin=eviction)
+    assert cluster.request("GET", path)["metadata"]["deletionGracePeriodSeconds"] == 7
 
 
 @needs_kubectl

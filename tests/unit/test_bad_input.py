@@ -13,7 +13,8 @@ from gpunode.errors import ConflictError, GpunodeError, HostError, RefusedError,
 from gpunode.profile import load
 from gpunode.steps import select
 from memory import MemoryMachine, gpu_host
-from memory.keys import armored, public_key
+from memory.command import Answer
+from memory.keys import armored, good_until, public_key
 from memory.machine import Identity
 from memory.snapshot import changes, snapshot
 
@@ -65,13 +66,15 @@ def test_a_derivative_is_taken_for_its_parent() -> None:
     assert plan(situation).result == "pending"
 
 
-def test_a_family_that_is_not_driven_yet() -> None:
+def test_a_host_with_a_dnf_5_that_is_too_old_is_refused_beforehand_and_once() -> None:
     machine = gpu_host()
-    machine.identity = Identity({"id": "rocky", "version_id": "9", "pretty_name": "Rocky Linux 9"})
-    assert (
-        "dnf, which gpunode does not drive yet"
-        in " ".join((refused(machine, kind=RefusedError)).details or ("",)) + refused(machine).message
-    )
+    machine.identity = Identity({"id": "fedora", "version_id": "42", "pretty_name": "Fedora Linux 42"})
+    for name in ("rpm", "dnf5"):
+        machine.files.lay(f"/usr/bin/{name}", "", mode=0o755)
+    machine.files.link("/usr/bin/dnf", "dnf5")
+    machine.programs["rpm"] = lambda _machine, _call: Answer("5.2.12.0")
+    found = refused(machine, kind=RefusedError)
+    assert " ".join((found.message, *found.details)).count("gpunode needs 5.2.14 or newer") == 1
 
 
 def test_a_clock_that_stands_in_2020() -> None:
@@ -108,6 +111,22 @@ def test_a_key_of_another_fingerprint() -> None:
     error = refused(machine, kind=HostError)
     assert "it was not trusted" in error.message
     assert "repositories" in error.hint
+
+
+def test_a_key_that_has_expired() -> None:
+    machine = gpu_host()
+    url, end = f"{CUDA}8793F200.pub", int(machine.now()) - 86_400
+    machine.web[url] = armored(good_until(public_key("cuda"), end))
+    error = refused(machine, kind=HostError)
+    assert error.message.startswith(f"the key at {url} is expired since 20")
+    assert "newer one" in error.hint
+
+
+def test_a_key_cut_off_in_its_signature() -> None:
+    machine = gpu_host()
+    url = f"{CUDA}8793F200.pub"
+    machine.web[url] = public_key("cuda") + b"\x88\x01\x04"
+    assert "no usable key (a signature in it is cut off)" in refused(machine, kind=HostError).message
 
 
 @pytest.mark.parametrize("name", ["8793F200.pub", "InRelease"])

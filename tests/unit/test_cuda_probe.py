@@ -13,7 +13,7 @@ from mock_driver import VERSION, MockDriver, install, needs_gcc, unplug
 
 from gpunode.probes.cuda import PTX
 
-pytestmark = needs_gcc
+pytestmark = [needs_gcc, pytest.mark.slow]
 PROBE = "gpunode.probes.cuda"
 RUN = """
 import json, sys

@@ -125,6 +125,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(found), f"{name(page)}: {link}: no such heading"
 
 
+@pytest.mark.slow  # the whole command line is loaded for it
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_command_and_option_named_exists(page: Path) -> None:
     for call in CALL.findall(code(page)):

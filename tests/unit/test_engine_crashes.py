@@ -18,6 +18,8 @@ from memory import Crash, MemoryMachine, gpu_host
 from memory.crash import Moment
 from memory.snapshot import changes, snapshot
 
+pytestmark = pytest.mark.slow
+
 PROFILE = b'[driver]\nbranch = "580"\n[cuda]\nversion = "13.0"\n'
 OLD_LIST = "deb https://nvidia.github.io/libnvidia-container/stable/deb/amd64 /\n"
 Point = tuple[int, Moment]

@@ -1,148 +1,54 @@
-"""tests/cases/findings/<id>/<present|absent>/host.toml: a host that has the failure, and a near miss. A new case needs no code.
-
-A case begins with a host on which gpunode has run (`base = "fresh"`: on which it has not) and changes it, in this order:
-
-    containerd = "2.1.9"                    the release of containerd
-    gpus = ["2330"], nvswitches = 4         PCI devices
-    driver = "580.159.04 open"              what runs; "" for nothing
-    remove = ["/path"]                      paths that are gone
-    commands = ["apt-get install …"]        commands really run on the host
-    [packages] name = "1.2-1"               installed so; or {version = …, held = true}; "" for not installed
-    [files] "/path" = "text"                files, beside those that lie in the case's folder `files/`
-    [links] "/path" = "target"
-    [modified] "/path" = 60                 seconds from now at which a file was changed (-60: a minute ago)
-    [units."x.service"] active = false, started = -60
-    [profile.driver] branch = "580"         the profile
-
-and says what comes of it:
-
-    with = ["other-id"]                     findings besides; without it there is none
-    cause = "words", severity = "warning", evidence = ["words"], mend = ["the commands, all of them"],
-    explains = ["other-id", "resource:id"]
-"""
+"""The failure catalogue over the hosts of tests/cases/findings (see findings_cases.py), and what holds for all of it."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from functools import cache
+from dataclasses import replace
+from graphlib import CycleError
 from pathlib import Path
 from typing import Any
 
 import pytest
+from findings_cases import (
+    CASES,
+    CONFUSION,
+    FOLDER,
+    case_of,
+    confusion,
+    confusion_table,
+    converged,
+    expected,
+    found_on,
+    fresh,
+    host_of,
+    samples,
+    situation,
+)
 
-from gpunode.engine.apply import apply
+from gpunode.catalog.xids import action, xids
 from gpunode.engine.results import FindingResult
-from gpunode.engine.situation import Situation
-from gpunode.findings import known, recognise
+from gpunode.findings import causes_first, known, recognise
+from gpunode.findings.gather import Depth
 from gpunode.findings.history import Written, last_write
-from gpunode.formats.toml_data import parse
 from gpunode.host.reader import Reader
-from gpunode.profile import HostProfile
-from gpunode.steps import ORDER, select
-from memory import MemoryMachine, gpu_host, units
+from gpunode.steps import ORDER
 from memory.files import Node
-from memory.packages import Deb, Record
 
-FOLDER = Path(__file__).parents[1] / "cases" / "findings"
-CASES = sorted(path.parent for path in FOLDER.glob("*/*/host.toml"))
 IDS = [each.id for each in known()]
-PROFILE = {"cuda": {"version": "13.0"}, "device_plugin": {"mode": "none"}}
-
-
-def _situation(machine: MemoryMachine, changes: dict[str, Any] | None = None) -> Situation:
-    profile = {
-        name: {**PROFILE.get(name, {}), **(changes or {}).get(name, {})} for name in {*PROFILE, *(changes or {})}
-    }
-    return Situation(machine, HostProfile.model_validate(profile), select(skip=("verify",)), "0")
-
-
-@cache
-def _fresh(containerd: str) -> MemoryMachine:
-    return gpu_host(release=containerd)
-
-
-@cache
-def _converged(containerd: str) -> MemoryMachine:
-    machine = _fresh(containerd).copy()
-    assert apply(_situation(machine), lambda _plan: True).result == "changed"
-    return machine
-
-
-def _host(case: dict[str, Any], folder: Path) -> MemoryMachine:
-    base = _fresh if case.get("base") == "fresh" else _converged
-    machine = base(case.get("containerd", "1.7.24")).copy()
-    _plug_in(machine, case)
-    for path in case.get("remove", []):
-        machine.files.erase(path)
-    for command in case.get("commands", []):
-        output = machine.run(command.split())
-        assert output.ok, output.stderr
-    for name, entry in case.get("packages", {}).items():
-        _install(machine, name, entry)
-    tree = folder / "files"
-    texts = {f"/{path.relative_to(tree)}": path.read_text("utf-8") for path in tree.rglob("*") if path.is_file()}
-    for path, text in (texts | case.get("files", {})).items():
-        machine.files.lay(path, text, mtime=machine.now() - 3600)
-    for path, target in case.get("links", {}).items():
-        machine.files.erase(path)
-        machine.files.link(path, target)
-    for path, seconds in case.get("modified", {}).items():
-        machine.files.lay(path, machine.files.read(path), mtime=machine.now() + seconds)
-    for name, state in case.get("units", {}).items():
-        _control(machine, name, state)
-    return machine
-
-
-def _plug_in(machine: MemoryMachine, case: dict[str, Any]) -> None:
-    devices = [(device, "0x030200") for device in case.get("gpus", [])]
-    devices += [("22a3", "0x068000")] * case.get("nvswitches", 0)
-    for number, (device, kind) in enumerate(devices):
-        folder = f"/sys/bus/pci/devices/0000:{number + 0x65:02x}:00.0"
-        for name, value in (("vendor", "0x10de"), ("device", f"0x{device}"), ("class", kind)):
-            machine.files.lay(f"{folder}/{name}", f"{value}\n")
-    if "driver" in case:
-        machine.files.erase("/proc/driver/nvidia")
-        version, _, modules = case["driver"].partition(" ")
-        words = "Open Kernel Module for x86_64" if modules == "open" else "x86_64 Kernel Module"
-        if version:
-            line = f"NVRM version: NVIDIA UNIX {words}  {version}  Release Build\n"
-            machine.files.lay("/proc/driver/nvidia/version", line)
-
-
-def _install(machine: MemoryMachine, name: str, entry: str | dict[str, Any]) -> None:
-    fields = {"version": entry} if isinstance(entry, str) else entry
-    if fields["version"]:
-        want = "hold" if fields.get("held") else "install"
-        machine.dpkg.records[name] = Record(Deb(name, fields["version"]), "installed", want)  # type: ignore[arg-type]  # a word of two
-    else:
-        machine.dpkg.records.pop(name, None)
-
-
-def _control(machine: MemoryMachine, name: str, state: dict[str, Any]) -> None:
-    machine.files.lay(f"/usr/lib/systemd/system/{name}", "[Service]\nExecStart=/bin/true\n[Install]\n")
-    unit = units.state(machine, name)
-    unit.active = "active" if state["active"] else "inactive"
-    unit.sub = "running" if state["active"] else "dead"
-    if "started" in state:
-        unit.started = machine.now() + state["started"]
-
-
-def _found(machine: MemoryMachine, profile: dict[str, Any] | None = None) -> dict[str, FindingResult]:
-    reader = Reader(machine)
-    return {finding.id: finding for _step, finding in recognise(reader, _situation(machine, profile).context(reader))}
+ACTIONS = {each.action.name for each in xids().values()}
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_case(folder: Path) -> None:
-    case = parse((folder / "host.toml").read_text("utf-8"))
+    case = case_of(folder)
     name = folder.parent.name
-    found = _found(_host(case, folder), case.get("profile"))
-    present = folder.name.startswith("present")
+    found = found_on(host_of(case, folder), case.get("profile"))
 
-    assert sorted(found) == sorted([name] * present + case.get("with", []))
-    if present:
+    assert sorted(found) == expected(case, folder)
+    if folder.name.startswith("present"):
         _check(found[name], case)
 
 
@@ -153,7 +59,7 @@ def _check(finding: FindingResult, case: dict[str, Any]) -> None:
     assert list(finding.mend) == case["mend"]
     assert list(finding.explains) == case.get("explains", list(finding.explains))
     assert finding.severity == case.get("severity", next(each.severity for each in known() if each.id == finding.id))
-    assert "{" not in finding.cause + "".join(finding.mend), "a placeholder was left unfilled"
+    assert not re.search(r"{\w+}", finding.cause + "".join(finding.mend)), "a placeholder was left unfilled"
     assert finding.cause.endswith(".")
     assert finding.cause.count(". ") == 0, "the cause is one sentence"
     assert all("\n" not in line for line in (*finding.evidence, *finding.mend))
@@ -169,8 +75,8 @@ def test_every_failure_has_a_case_and_a_near_miss() -> None:
 
 @pytest.mark.parametrize("containerd", ["1.6.20", "1.7.24", "2.1.9"])
 def test_neither_a_fresh_host_nor_a_converged_one_has_a_finding(containerd: str) -> None:
-    assert _found(_fresh(containerd)) == {}
-    assert _found(_converged(containerd)) == {}
+    assert found_on(fresh(containerd)) == {}
+    assert found_on(converged(containerd)) == {}
 
 
 def test_causes_come_before_what_they_explain() -> None:
@@ -191,7 +97,7 @@ def test_the_documentation_is_what_the_catalogue_says() -> None:
 
 
 def test_a_write_that_was_taken_back_is_no_write() -> None:
-    machine = _fresh("1.7.24").copy()
+    machine = fresh("1.7.24").copy()
     lines = [
         {"t": "run", "run": "0001", "command": "apply", "at": 0},
         {"t": "intend", "seq": 1, "verb": "write-file", "intent": {"path": "/a", "after": {"sha": "one"}}},
@@ -211,17 +117,95 @@ def test_each_failure_belongs_to_a_step() -> None:
     assert len(set(IDS)) == len(IDS)
 
 
-def test_looking_runs_few_commands_and_writes_nothing() -> None:
-    machine = _converged("1.7.24").copy()
+@pytest.mark.parametrize(
+    ("depth", "asked"),
+    [
+        ("files", ["/usr/bin/containerd", "dpkg-query", "systemctl"]),
+        ("hardware", ["/usr/bin/containerd", "/usr/bin/python3", "dmesg", "dpkg-query", "journalctl", "systemctl"]),
+        (
+            "all",
+            ["/usr/bin/containerd", "/usr/bin/python3", "dmesg", "dpkg-query", "journalctl", "journalctl", "systemctl"],
+        ),
+    ],
+    ids=["files", "hardware", "all"],
+)
+def test_looking_runs_few_commands_and_writes_nothing(depth: Depth, asked: list[str]) -> None:
+    machine = converged().copy()
     reader = Reader(machine)
-    context = _situation(machine).context(reader)
+    context = situation(machine).context(reader)
+    reader.forget()
     machine.commands.clear()
     before = dict(machine.files.nodes)
 
-    recognise(reader, context)
+    recognise(reader, context, depth=depth)
 
-    assert sorted(words[0] for words in machine.commands) == ["dpkg-query", "systemctl"]
+    assert sorted(words[0] for words in machine.commands) == asked
     assert machine.files.nodes == before
+
+
+def test_causes_and_effects_go_round_in_no_circle() -> None:
+    """Ordering them is what finds a circle out: two that explain each other cannot be put one behind the other."""
+    one, two, *_ = known()
+    circle = [replace(one, explains=(two.id,)), replace(two, explains=(one.id,))]
+    with pytest.raises(CycleError):
+        causes_first(circle)
+    assert causes_first(reversed(known())) != tuple(reversed(known()))
+
+
+def test_every_effect_that_is_named_is_known() -> None:
+    unknown = [
+        f"{each.id}: {name}" for each in known() for name in each.explains if ":" not in name and name not in IDS
+    ]
+    assert unknown == []
+
+
+HARDWARE = ("gpu-", "xid", "sxid", "ecc-", "rows-", "pcie-", "pci-", "nvlink-", "nvml-hangs", "mig-pending")
+
+
+def test_a_finding_about_the_hardware_suggests_no_installation() -> None:
+    installing = re.compile(r"apply|apt-get|dnf|zypper|dkms|install")
+    found = [each for each in known() if each.id.startswith(HARDWARE)]
+    assert len(found) == 13
+    assert [each.id for each in found if any(installing.search(command) for command in each.mend)] == []
+    assert [each.mend for each in (action(name) for name in ACTIONS) if installing.search(each.mend)] == []
+
+
+@pytest.mark.parametrize(("timer", "found"), [("dnf5-automatic.timer", True), ("dnf5-makecache.timer", False)])
+def test_what_dnf_5_upgrades_by_itself_is_known(timer: str, *, found: bool) -> None:
+    """It has a timer of its own name, and dnf 4's configuration."""
+    case = case_of(FOLDER / "driver-not-held" / "present")
+    case["files"] = {"/etc/dnf/automatic.conf": "[commands]\napply_updates = yes\n"}
+    case |= {"packages": {}, "units": {timer: {"active": True, "enabled": True}}}
+    finding = found_on(host_of(case, FOLDER)).get("driver-not-held")
+    assert (finding is not None) is found
+    if finding:
+        assert f"systemctl show {timer}: enabled" in finding.evidence
+
+
+@pytest.mark.slow
+def test_recognition_is_what_the_documentation_says_of_it() -> None:
+    """Each failure that a host has is told, and no host is told of one that it does not have."""
+    table = confusion()
+    print(confusion_table(table))
+    wrong = [
+        name
+        for name, each in table.items()
+        if each.present != each.recognised or each.wrongly_near or each.wrongly_other
+    ]
+    assert wrong == []
+    assert CONFUSION.read_text("utf-8") == confusion_table(table), "run scripts/gen-failure-docs --measure"
+
+
+def test_patterns_find_what_threads_quote() -> None:
+    """Each text is found by the patterns of its failure, and besides by those alone that are named with it."""
+    by_id = {each.id: [re.compile(pattern, re.MULTILINE) for pattern in each.patterns] for each in known()}
+    used: set[tuple[str, str]] = set()
+    for name, text, others in samples():
+        found = {other for other, patterns in by_id.items() if any(pattern.search(text) for pattern in patterns)}
+        assert found == {name, *others}, text
+        used |= {(each, pattern.pattern) for each in found for pattern in by_id[each] if pattern.search(text)}
+    unused = {(each.id, pattern) for each in known() for pattern in each.patterns} - used
+    assert unused == set(), "a pattern that no sample is found by"
 
 
 NONSENSE = (
@@ -233,9 +217,27 @@ NONSENSE = (
 )
 
 
+NEVER_SEEN_HERE = (
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/device-plugins/kubelet.sock",
+    "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint",
+    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    "/var/lib/dkms/nvidia/1/build/make.log",
+    "/var/log/pods/a_nvidia-device-plugin_b/c/0.log",
+    "/var/log/audit/audit.log",
+    "/etc/docker/daemon.json",
+    "/etc/nvidia-container-runtime/config.toml",
+    "/proc/1/stat",
+    "/proc/driver/nvidia/gpus/0000:65:00.0/information",
+    "/sys/bus/pci/devices/0000:65:00.0/resource",
+    "/sys/bus/pci/devices/0000:65:00.0/current_link_width",
+    "/sys/fs/selinux/enforce",
+)
+
+
 @pytest.mark.parametrize("content", NONSENSE)
 def test_files_of_nonsense_are_no_findings_and_no_errors(content: bytes) -> None:
-    machine = _converged("1.7.24").copy()
+    machine = converged("1.7.24").copy()
     machine.hangs |= {"containerd", "systemctl", "dpkg-query"}
     folders = (
         "/etc/apt/",
@@ -244,11 +246,19 @@ def test_files_of_nonsense_are_no_findings_and_no_errors(content: bytes) -> None
         "/usr/share/keyrings/",
         "/var/lib/gpunode/runs/",
         "/var/log/",
+        "/var/lib/dkms/",
+        "/var/lib/kubelet/",
+        "/etc/docker/",
+        "/etc/ld.so",
+        "/etc/nvidia-container-runtime/",
+        "/proc/",
+        "/sys/",
     )
     machine.files.lay("/var/log/apt/history.log", "")
-    machine.files.lay("/var/lib/kubelet/config.yaml", content)
-    reader = Reader(_fresh("1.7.24"))
-    context = _situation(machine).context(reader)
+    for path in NEVER_SEEN_HERE:
+        machine.files.lay(path, content)
+    reader = Reader(fresh("1.7.24"))
+    context = situation(machine).context(reader)
     for path, node in list(machine.files.nodes.items()):
         if node.kind == "file" and path.startswith(folders):
             machine.files.nodes[path] = Node("file", content)

@@ -16,10 +16,12 @@ from memory import Crash, MemoryMachine, catalog, gpu_host, keys, power_cut
 from memory.crash import Moment
 from memory.door import apply, roll_back
 from memory.files import Node
-from memory.installer import LOG, RECORD, runfile
+from memory.installer import XML, driver_installer, toolkit_installer, toolkit_runfile
 from memory.snapshot import changes, snapshot
 
-RUNFILE = "https://us.download.nvidia.com/tesla/580.159.04/NVIDIA-Linux-x86_64-580.159.04.run"
+pytestmark = pytest.mark.slow
+
+TOOLKIT_RUNFILE = "/root/cuda.run"
 RUNTIME_CLASS = {
     "apiVersion": "node.k8s.io/v1",
     "kind": "RuntimeClass",
@@ -116,17 +118,18 @@ def add_library_folder(writer: Writer) -> None:
         writer.write_file("/etc/ld.so.conf.d/cuda.conf", b"/usr/local/cuda/lib64\n")
 
 
-def run_installer(writer: Writer) -> None:
-    import hashlib
+def with_toolkit_installer(machine: MemoryMachine) -> None:
+    """The file lies on the host, and an older toolkit has the link."""
+    machine.files.lay(TOOLKIT_RUNFILE, toolkit_runfile("13.0"))
+    machine.files.lay(XML, "")
+    machine.files.lay("/usr/local/cuda-12.8/bin/nvcc", "#!")
+    machine.files.link("/usr/local/cuda", "/usr/local/cuda-12.8")
 
-    writer.run_installer(
-        RUNFILE,
-        sha256=hashlib.sha256(runfile("580.159.04")).hexdigest(),
-        arguments=("--silent", "--dkms"),
-        uninstaller=("/usr/bin/nvidia-uninstall", "--silent"),
-        record=RECORD,
-        log=LOG,
-    )
+
+def install_toolkit(writer: Writer) -> None:
+    """As the step does it: the link comes after, and is the profile's."""
+    writer.run_installer(toolkit_installer(TOOLKIT_RUNFILE))
+    writer.make_link("/usr/local/cuda", "/usr/local/cuda-13.0")
 
 
 def driver(version: str) -> tuple[Spec, ...]:
@@ -162,7 +165,12 @@ SCENARIOS = (
     Scenario("load", lambda host: host.load_module("nvidia"), with_driver),
     Scenario("unload", lambda host: host.unload_module("nvidia"), with_loaded_driver),
     Scenario("refresh", add_library_folder),
-    Scenario("installer", run_installer),
+    Scenario("installer", lambda host: host.run_installer(driver_installer())),
+    Scenario(
+        "toolkit-installer",
+        install_toolkit,
+        with_toolkit_installer,
+    ),
     Scenario("new-object", lambda host: host.apply_object(ACCESS, RUNTIME_CLASS)),
     Scenario(
         "foreign-object",

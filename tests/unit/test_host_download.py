@@ -78,6 +78,19 @@ class Site(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class GuardedProxy(BaseHTTPRequestHandler):
+    """A company's proxy that lets nobody through without a name."""
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+    def do_CONNECT(self) -> None:
+        self.send_response(407)
+        self.send_header("Proxy-Authenticate", 'Basic realm="proxy"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
 @dataclass(frozen=True)
 class Server:
     base: str
@@ -216,6 +229,18 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     public, _ = certificate(tmp_path)
     with pytest.raises(HostError, match=r"cannot fetch https://localhost:1/x: .*refused"):
         downloads.fetch("https://localhost:1/x", limit=1, proxy=None, ca_bundle=str(public))
+
+
+def test_a_proxy_that_wants_a_password_is_told_with_what_to_do(server: Server) -> None:
+    proxy = ThreadingHTTPServer(("localhost", 0), GuardedProxy)
+    threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    with pytest.raises(HostError, match="407 Proxy Authentication Required") as caught:
+        downloads.fetch(
+            f"{server.base}/whole", limit=1, proxy=f"http://localhost:{proxy.server_address[1]}", ca_bundle=server.ca
+        )
+    assert "name a proxy by network.proxy that lets this host through" in caught.value.hint
+    proxy.shutdown()
+    proxy.server_close()
 
 
 def test_a_ca_bundle_that_is_not_there_is_named(server: Server) -> None:

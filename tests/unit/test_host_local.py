@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gpunode.errors import HostError, LockHeldError
-from gpunode.host import local
+from gpunode.host import commands, local
 from gpunode.host.local import LocalMachine
 from gpunode.host.machine import FileStat
 
@@ -187,6 +187,19 @@ def test_lines_come_as_they_are_printed(machine: LocalMachine) -> None:
     assert sorted(line for line, _ in lines) == ["one", "three", "two"]
     assert lines[-1][1] - lines[0][1] > 0.1
     assert "three" in done.stdout
+
+
+def test_a_line_that_is_slow_to_end_is_shown_as_far_as_it_is(
+    machine: LocalMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As DKMS prints dots while it builds: what is shown meanwhile must not be the line before."""
+    monkeypatch.setattr(commands, "QUIET_SECONDS", 0.05)
+    lines: list[str] = []
+    done = machine.run(
+        ["sh", "-c", "echo Setting up; printf Building.; sleep 0.3; echo .; printf end"], on_line=lines.append
+    )
+    assert lines == ["Setting up", "Building.", "Building..", "end"]
+    assert done.stdout == "Setting up\nBuilding..\nend"
 
 
 def test_no_line_of_a_short_command_is_lost(machine: LocalMachine) -> None:

@@ -8,13 +8,17 @@ from itertools import pairwise
 import pytest
 
 from gpunode.errors import CommandError, HostError
+from gpunode.host.packages.apt import Apt
 from gpunode.host.packages.base import Package, Spec, version_matches
 from gpunode.host.reader import Reader
+from gpunode.resources.packages import Packages
 from memory import Crash, MemoryMachine, bare_host
 from memory.apt import auto_marks
 from memory.door import apply, open_door, roll_back
-from memory.packages import Deb, ScriptError, compare
+from memory.packages import Deb, Repository, ScriptError, compare
 from memory.snapshot import changes, snapshot
+
+SQV = "Sub-process /usr/bin/sqv returned an error code (1), error message is:"
 
 
 def host_with(*installed: str, archive: Iterable[Deb]) -> MemoryMachine:
@@ -233,6 +237,39 @@ def test_a_package_that_cannot_be_configured_is_told_in_apts_words_and_taken_bac
     assert not changes(before, snapshot(machine))
 
 
+def test_a_module_that_does_not_compile_is_told_by_the_compilers_words_and_compiled_once() -> None:
+    log = "/var/lib/dkms/nvidia/1/build/make.log"
+    builds = []
+
+    def fail(machine: MemoryMachine) -> None:
+        builds.append(1)
+        text = "DKMS make.log for nvidia/1 for kernel 6.1.0 (x86_64)\n/var/lib/dkms/nvidia/1/build/nv.c:7:1: error: too few\n"
+        machine.files.lay(log, text, mtime=machine.now())
+        raise ScriptError("Error! Bad return status for module build")
+
+    machine = host_with(archive=(Deb("bad", "1-1", postinst=fail),))
+    with pytest.raises(
+        CommandError, match=r"could not build nvidia/1 for the kernel 6.1.0: nv.c:7:1: error: too few"
+    ) as caught:
+        install(machine, "bad")
+    assert caught.value.details[:2] == (
+        "/var/lib/dkms/nvidia/1/build/nv.c:7:1: error: too few",
+        f"the whole log: {log}",
+    )
+    roll_back(machine)
+    assert len(builds) == 1
+
+
+def test_the_log_of_an_earlier_build_explains_nothing() -> None:
+    def fail(_machine: MemoryMachine) -> None:
+        raise ScriptError("no such user")
+
+    machine = host_with(archive=(Deb("bad", "1-1", postinst=fail),))
+    machine.files.lay("/var/lib/dkms/nvidia/1/build/make.log", "nv.c:7:1: error: too few\n", mtime=machine.now() - 60)
+    with pytest.raises(CommandError, match="apt-get install failed"):
+        install(machine, "bad")
+
+
 def test_a_package_that_never_configures_can_still_be_taken_back() -> None:
     """The module does not build on this kernel: a rollback must not need it to."""
 
@@ -303,3 +340,123 @@ def test_versions_match_at_boundaries(version: str, wanted: str, *, fits: bool) 
 def test_the_simulated_order_of_versions_is_debians() -> None:
     ordered = ["1.0~rc1-1", "1.0-1", "1.0-2", "1.0-10", "1.0.1-1", "1:0.1-1"]
     assert all(compare(one, other) < 0 for one, other in pairwise(ordered))
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("The following signatures were invalid: EXPKEYSIG 8793F200 lab", "signing key has expired"),
+        (
+            "Sub-process /usr/bin/sqv returned an error code (1), error message is: The primary key is not live",
+            "signing key has expired",
+        ),
+        (
+            "Release file for https://mirror/InRelease is expired (invalid since 1d 2h). Updates are not applied.",
+            "timedatectl",
+        ),
+        ("Release file for https://mirror/InRelease is not valid yet (invalid for another 2000d)", "clock right"),
+        ("Hash Sum mismatch", "another mirror"),
+        ("File has unexpected size (3 != 4). Mirror sync in progress?", "another mirror"),
+        ("Invalid response from proxy: HTTP/1.1 407 Proxy Authentication Required", "which no profile holds"),
+        ("SSL connection failed: error:0A000086:SSL routines::certificate verify failed", "trust store"),
+        ("Certificate verification failed: The certificate is NOT trusted.", "trust store"),
+        ("Clearsigned file isn't valid, got 'NOSPLIT' (does the network require authentication?)", "login page"),
+    ],
+)
+def test_what_apt_says_of_a_mirror_comes_with_what_to_do(said: str, hint: str) -> None:
+    machine = bare_host()
+    machine.files.lay("/etc/apt/sources.list.d/m.sources", "Types: deb\nURIs: https://mirror/\nSuites: /\n")
+    machine.repositories.append(Repository("https://mirror/", (), error=said))
+    with pytest.raises(CommandError) as caught:
+        Apt().refresh_lists(machine, lambda _line: None, source="/etc/apt/sources.list.d/m.sources")
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("warning", "said", "hint"),
+    [
+        (
+            f"OpenPGP signature verification failed: https://mirror  InRelease: {SQV} Verifying signature:     Not live until 2098-12-31",
+            "https://mirror: Verifying signature: Not live until 2098-12-31",
+            "clock right",
+        ),
+        (
+            "GPG error: https://mirror trixie InRelease: The following signatures were invalid: EXPKEYSIG 8793F200 lab",
+            "https://mirror: The following signatures were invalid: EXPKEYSIG 8793F200 lab",
+            "signing key has expired",
+        ),
+    ],
+)
+def test_why_a_repository_counts_as_unsigned_is_the_first_line(warning: str, said: str, hint: str) -> None:
+    machine = bare_host()
+    machine.files.lay("/etc/apt/sources.list.d/m.sources", "Types: deb\nURIs: https://mirror/\nSuites: /\n")
+    words = f"\nW: {warning}\nE: The repository 'https://mirror InRelease' is not signed."
+    machine.repositories.append(Repository("https://mirror/", (), error=words))
+    with pytest.raises(CommandError) as caught:
+        Apt().refresh_lists(machine, lambda _line: None, source="/etc/apt/sources.list.d/m.sources")
+    assert caught.value.message == f"apt-get update failed: {said}"
+    assert hint in caught.value.hint
+    assert not any("is not signed" in line for line in caught.value.details)
+
+
+def test_an_index_that_cannot_be_renewed_is_told_with_the_package_it_may_have() -> None:
+    """apt itself ends well there: it has an older copy."""
+    machine = host_with(archive=TREE)
+    machine.files.lay("/etc/apt/sources.list.d/m.sources", "Types: deb\nURIs: https://mirror/\nSuites: /\n")
+    machine.repositories.append(Repository("https://mirror/", (), error="Could not connect to mirror:443"))
+    wanted = Packages("app", "apt", (Spec("app", "2"),), "to be tested")
+    with pytest.raises(
+        CommandError, match=r"'app' was not found; not every index .*Could not connect to mirror"
+    ) as caught:
+        apply(machine, lambda host: wanted.converge(host, wanted.observe(host)))
+    assert "is the mirror up" in caught.value.hint
+
+
+def test_somebody_elses_broken_repository_stops_nothing() -> None:
+    machine = host_with(archive=TREE)
+    machine.files.lay("/etc/apt/sources.list.d/m.sources", "Types: deb\nURIs: https://mirror/\nSuites: /\n")
+    late = Repository("https://late/", (Deb("late", "1-1"),))
+    machine.files.lay("/etc/apt/sources.list.d/late.sources", "Types: deb\nURIs: https://late/\nSuites: /\n")
+    machine.repositories += [Repository("https://mirror/", (), error="Could not connect to mirror:443"), late]
+    wanted = Packages("late", "apt", (Spec("late"),), "to be tested")
+    apply(machine, lambda host: wanted.converge(host, wanted.observe(host)))
+    assert "late" in machine.dpkg.installed()
+
+
+def test_a_package_whose_repository_has_gone_is_purged() -> None:
+    """As when a later run wrote the source, whose undo therefore comes first."""
+    machine = host_with(archive=TREE)
+    before = snapshot(machine)
+    install(machine, "app")
+    machine.dpkg.archive[:] = [deb for deb in machine.dpkg.archive if deb not in TREE]
+    assert not left_by(machine)
+    assert not changes(before, snapshot(machine))
+
+
+def test_a_script_that_goes_on_failing_is_told_at_every_try() -> None:
+    """The second time apt has nothing left to do, so that it says nothing: dpkg alone does."""
+    machine = host_with(archive=(Deb("app", "1-1", postinst=_failing),))
+    for _ in range(2):
+        with pytest.raises(CommandError, match=r"failed: app \(configure\): no such unit"):
+            install(machine, "app")
+
+
+def _failing(_machine: MemoryMachine) -> None:
+    raise ScriptError("dpkg: error processing package app (--configure):\n no such unit")
+
+
+def test_a_package_whose_script_fails_is_named_in_the_first_line() -> None:
+    words = (
+        "\ndpkg: error processing package nvidia-persistenced (--configure):\n"
+        " installed nvidia-persistenced package post-installation script subprocess returned error exit status 1\n"
+        "E: Sub-process /usr/bin/dpkg returned an error code (1)\n"
+    )
+    machine = bare_host()
+    machine.files.lay("/etc/apt/sources.list.d/m.sources", "Types: deb\nURIs: https://mirror/\nSuites: /\n")
+    machine.repositories.append(Repository("https://mirror/", (), error=words))
+    with pytest.raises(
+        CommandError, match=r"failed: nvidia-persistenced \(configure\): installed nvidia-persistenced"
+    ) as caught:
+        Apt().refresh_lists(machine, lambda _line: None, source="/etc/apt/sources.list.d/m.sources")
+    assert "mend what it says" in caught.value.hint

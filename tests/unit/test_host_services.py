@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
 from gpunode.errors import CommandError, HostError
@@ -16,10 +14,8 @@ from gpunode.host.verbs.refresh import Refresh
 from gpunode.host.writer import Writer
 from memory import MemoryMachine, catalog, gpu_host
 from memory.door import apply, open_door, roll_back
-from memory.hosts import RUNFILES
-from memory.installer import LOG, RECORD, runfile
+from memory.installer import LOG, driver_installer, runfile
 
-URL = f"{RUNFILES}/580.159.04/NVIDIA-Linux-x86_64-580.159.04.run"
 ACCESS = Access(("kubectl",))
 CLASS = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nvidia"}, "handler": "nvidia"}
 
@@ -36,14 +32,7 @@ def with_driver() -> MemoryMachine:
 
 
 def run_installer(host: Writer, sha256: str = "") -> None:
-    host.run_installer(
-        URL,
-        sha256=sha256 or hashlib.sha256(runfile("580.159.04")).hexdigest(),
-        arguments=("--silent",),
-        uninstaller=("/usr/bin/nvidia-uninstall", "--silent"),
-        record=RECORD,
-        log=LOG,
-    )
+    host.run_installer(driver_installer(sha256))
 
 
 def test_units_are_asked_in_one_query() -> None:
@@ -205,7 +194,7 @@ def test_a_refresh_that_a_crash_left_open_is_done_by_the_next_run() -> None:
     machine.files.lay("/etc/ld.so.conf.d/cuda.conf", "/usr/local/cuda/lib64\n")
     machine.files.lay("/usr/local/cuda/lib64/libcudart.so.13", "")
     apply(machine, lambda _host: None)
-    assert "libcudart.so.13" in machine.files.text("/etc/ld.so.cache")
+    assert b"libcudart.so.13" in machine.files.read("/etc/ld.so.cache")
 
 
 def test_lists_that_cannot_be_fetched_are_an_error_in_apts_words() -> None:

@@ -17,6 +17,8 @@ from mock_driver import VERSION, MockDriver, install, needs_gcc, unplug
 
 from gpunode.lab import images, mocklibs
 
+pytestmark = pytest.mark.slow
+
 PASSED = """\
 [Vector addition of 50000 elements]
 Copy input data from the host memory to the CUDA device

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from mock_driver import VERSION, MockDriver, install, needs_gcc, unplug
 
-pytestmark = needs_gcc
+pytestmark = [needs_gcc, pytest.mark.slow]
 PROBE = "gpunode.probes.nvml"
 
 

@@ -322,11 +322,63 @@ def test_accepted_value(line: str) -> None:
         ('[repositories.runfile]\nkey_url = "https://a.example.com"', 2, "repositories.runfile.key_url"),
         ('[verify]\nlevel = "host"\n[kubernetes]\nflavour = "none"', 4, "device_plugin.mode"),
         ('[device_plugin]\nmode = "none"\n[kubernetes]\nflavour = "none"', 4, "verify.level"),
+        ('[device_plugin.sharing]\nstrategy = "mps"', 2, "device_plugin.sharing.replicas"),
+        ('[device_plugin.sharing]\nreplicas = { "nvidia.com/gpu" = 4 }', 2, "device_plugin.sharing.replicas"),
+        (
+            '[device_plugin.configs.a]\nstrategy = "mps"\nreplicas."nvidia.com/gpus" = 4',
+            3,
+            'device_plugin.configs.a.replicas."nvidia.com/gpus"',
+        ),
+        (
+            '[device_plugin.sharing]\nstrategy = "time-slicing"\nreplicas."nvidia.com/mig-1g.10gb" = 2',
+            3,
+            'device_plugin.sharing.replicas."nvidia.com/mig-1g.10gb"',
+        ),
+        (
+            '[device_plugin.sharing]\nstrategy = "mps"\nmig = "single"\nreplicas."nvidia.com/gpu" = 2',
+            2,
+            "device_plugin.sharing.strategy",
+        ),
+        ('[device_plugin]\nconfig = "big"\n[device_plugin.configs.small]', 2, "device_plugin.config"),
+        ("[device_plugin.configs.default]", 1, "device_plugin.configs.default"),
     ],
 )
 def test_rule_between_keys(text: str, line: int, key: str) -> None:
     found = mistake(text)
     assert (found.line, found.key) == (line, key)
+
+
+def test_a_shared_resource_that_no_gpu_has_is_told_with_the_nearest() -> None:
+    text = '[device_plugin.sharing]\nmig = "mixed"\nstrategy = "time-slicing"\nreplicas."nvidia.com/mig-1g.11gb" = 2'
+    assert 'did you mean "nvidia.com/mig-1g.1' in str(mistake(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "part"),
+    [
+        ('[device_plugin.configs.a]\nstrategy = "slices"', "device_plugin.configs.a.strategy", '"time-slicing"'),
+        ("[device_plugin.configs.a]\nreplica = 1", "device_plugin.configs.a.replica", 'did you mean "replicas"?'),
+        ("[device_plugin.configs.A]", "device_plugin.configs.A", '"A" is not a configuration\'s name'),
+        ("[device_plugin]\nconfigs.a = 1", "device_plugin.configs.a", "write [device_plugin.configs.a]"),
+        ("[device_plugin.sharing]\nreplicas = 4", "device_plugin.sharing.replicas", "wants a table"),
+        (
+            '[device_plugin.sharing]\nreplicas."nvidia.com/gpu" = 1',
+            'device_plugin.sharing.replicas."nvidia.com/gpu"',
+            "give 2 to 128",
+        ),
+    ],
+)
+def test_a_mistake_in_a_table_with_names_of_ones_own_is_told_as_any_other(text: str, key: str, part: str) -> None:
+    found = mistake(text)
+    assert found.key == key
+    assert part in f"{found.message} {found.hint}"
+
+
+def test_tables_with_names_of_ones_own_are_shown_as_they_would_be_written() -> None:
+    text = '[device_plugin.configs.a]\nstrategy = "mps"\nreplicas."nvidia.com/gpu" = 2'
+    rows = {key: value for key, value, _ in show(load(text.encode(), "p"))}
+    assert rows["device_plugin.configs"] == '{ a = { strategy = "mps", replicas = { "nvidia.com/gpu" = 2 } } }'
+    assert rows["device_plugin.sharing.replicas"] == "{}"
 
 
 def test_no_rule_is_asked_about_a_key_that_is_wrong_already() -> None:

@@ -13,6 +13,8 @@ from report_samples import ESCAPE, on_screen, piped
 
 from gpunode.report.live import Live
 
+pytestmark = pytest.mark.slow
+
 
 def drive(live: Live) -> None:
     live.step_began("cuda", "CUDA toolkit", 4)

@@ -15,6 +15,25 @@ class OutputFormat(str, Enum):
     json = "json"
 
 
+class CheckFormat(str, Enum):
+    """How a check is told: for people, for programs, for CI, for monitoring."""
+
+    text = "text"
+    json = "json"
+    junit = "junit"
+    prometheus = "prometheus"
+    github = "github"
+    npd = "npd"
+
+
+class VerifyFormat(str, Enum):
+    """How a verification is told."""
+
+    text = "text"
+    json = "json"
+    junit = "junit"
+
+
 class ColorWhen(str, Enum):
     """When the terminal is coloured."""
 
@@ -34,6 +53,18 @@ Skip = Annotated[
     list[str] | None, typer.Option("--skip", metavar="STEP", help="Leave this step out; may be given again.")
 ]
 Output = Annotated[OutputFormat, typer.Option("--output", help="Text for people, or one JSON document on stdout.")]
+CheckOutput = Annotated[
+    CheckFormat,
+    typer.Option(
+        "--output",
+        help="Text for people; a document for programs, CI or node_exporter; or node-problem-detector's protocol.",
+    ),
+]
+VerifyOutput = Annotated[VerifyFormat, typer.Option("--output", help="Text for people, or a document on stdout.")]
+OutputFile = Annotated[
+    str | None,
+    typer.Option("--output-file", metavar="FILE", help="Write the document there in one step, and nothing on stdout."),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Show more: in-sync resources, tracebacks of internal errors.")
 ]

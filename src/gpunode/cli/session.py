@@ -6,20 +6,21 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from gpunode import __version__
-from gpunode.cli.options import ColorWhen, OutputFormat
+from gpunode.cli.options import CheckFormat, ColorWhen, OutputFormat, VerifyFormat
 from gpunode.errors import ExitCode, GpunodeError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from gpunode.engine.events import Listener
     from gpunode.engine.results import Report
     from gpunode.engine.situation import Situation
+    from gpunode.host.machine import Machine
     from gpunode.profile.loader import LoadedProfile
     from gpunode.report.terminal import Terminal
 
@@ -31,14 +32,15 @@ class Session:
     """One call of a command: its name and the options that say how to speak."""
 
     command: str
-    output: OutputFormat = OutputFormat.text
+    output: OutputFormat | CheckFormat | VerifyFormat = OutputFormat.text
     verbose: bool = False
     color: ColorWhen = ColorWhen.auto
+    file: str | None = None
 
     @property
     def json(self) -> bool:
-        """True when stdout is to hold one JSON document."""
-        return self.output is OutputFormat.json
+        """True when a program reads the result, as one document."""
+        return str(self.output.value) != "text"
 
     def terminal(self) -> Terminal:
         """Where people read."""
@@ -67,14 +69,22 @@ class Session:
 
     def run(self, work: Callable[[], Report], show: Callable[[Terminal, Report], None]) -> NoReturn:
         """Do the work, show its report, exit by its result. Any error becomes one line, or the JSON document."""
-        began = time.monotonic()
-        try:
+
+        def shown() -> int:
             report = work()
             if self.json:
-                self._print_json(report)
+                self._print_document(report)
             else:
                 show(self.terminal(), report)
-            code: int = report.exit_code
+            return self._exit_code(report)
+
+        self.exit_by(shown)
+
+    def exit_by(self, work: Callable[[], int]) -> NoReturn:
+        """Do the work, exit by the status that it gives. Any error becomes one line, or the JSON document."""
+        began = time.monotonic()
+        try:
+            code = work()
         except GpunodeError as error:
             code = self._tell(error, time.monotonic() - began)
         except KeyboardInterrupt:
@@ -98,8 +108,10 @@ class Session:
 
     def _tell(self, error: GpunodeError, seconds: float) -> int:
         if self.json:
-            self._print_json(_report_of(self.command, error, seconds))
-        elif isinstance(error, RefusedError):
+            report = _report_of(self.command, error, seconds)
+            self._print_document(report)
+            return self._exit_code(report) if self.output.value == "npd" else error.exit_code
+        if isinstance(error, RefusedError):
             self.terminal().refusal(error.reasons)
         else:
             self.terminal().error(error)
@@ -110,10 +122,52 @@ class Session:
         self._tell(GpunodeError(words, hint="`gpunode apply` finishes the job, `gpunode rollback` undoes it"), 0.0)
         return INTERRUPTED
 
-    def _print_json(self, report: Report) -> None:
-        from gpunode.report.json_report import dump
+    def _print_document(self, report: Report) -> None:
+        from gpunode.report.documents import document
 
-        print(dump(report))
+        if self.file is None:
+            print(document(report, self.output.value, now=time.time()))
+            return
+        text = document(report, self.output.value, now=time.time(), earlier=_earlier(self.file))
+        _replace(self.file, f"{text}\n")
+
+    def _exit_code(self, report: Report) -> int:
+        from gpunode.report.documents import exit_code
+
+        return exit_code(report, self.output.value)
+
+
+def _earlier(path: str) -> str:
+    """The document that is about to be replaced; empty when there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def write_private(path: str, content: bytes) -> None:
+    """Write a file that its owner alone may read, in one step. Raises UsageError."""
+    _put(path, content, 0o600)
+
+
+def _replace(path: str, text: str) -> None:
+    """Write a file in one step: whoever collects it never reads half of it. Raises UsageError."""
+    _put(path, text.encode(), 0o644)  # the collector is not root
+
+
+def _put(path: str, content: bytes, mode: int) -> None:
+    temporary = f"{os.path.dirname(path) or '.'}/.{os.path.basename(path)}.{os.getpid()}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, mode)
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
 def load_profile(path: str) -> LoadedProfile:
@@ -132,8 +186,14 @@ def load_profile(path: str) -> LoadedProfile:
     return load(content, path)
 
 
-def situation(profile: str | None, steps: list[str] | None = None, skip: list[str] | None = None) -> Situation:
-    """The host this runs on, with a profile (None: the defaults) and the chosen steps."""
+def situation(
+    profile: str | None,
+    steps: list[str] | None = None,
+    skip: list[str] | None = None,
+    *,
+    machine: Machine | None = None,
+) -> Situation:
+    """The host this runs on, or another machine, with a profile (None: the defaults) and the chosen steps."""
     from gpunode.engine.situation import Situation
     from gpunode.host.local import LocalMachine
     from gpunode.profile.model import HostProfile
@@ -142,7 +202,7 @@ def situation(profile: str | None, steps: list[str] | None = None, skip: list[st
     wanted = load_profile(profile).profile if profile is not None else HostProfile()
     chosen = select(tuple(steps or ()), tuple(skip or ()))
     command = " ".join(["gpunode", *sys.argv[1:]])
-    return Situation(LocalMachine(), wanted, chosen, __version__, note=f"pid {os.getpid()} ({command})")
+    return Situation(machine or LocalMachine(), wanted, chosen, __version__, note=f"pid {os.getpid()} ({command})")
 
 
 def _report_of(command: str, error: GpunodeError, seconds: float) -> Report:

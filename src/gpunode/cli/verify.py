@@ -29,7 +29,7 @@ def main(
     level: Annotated[
         Level | None, typer.Option("--level", help="Up to which layer; the profile's when not given.")
     ] = None,
-    output: options.Output = options.OutputFormat.text,
+    output: options.VerifyOutput = options.VerifyFormat.text,
     verbose: options.Verbose = False,
     color: options.Color = options.ColorWhen.auto,
 ) -> None:

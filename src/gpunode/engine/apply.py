@@ -1,35 +1,74 @@
-"""Apply: make the host what the profile says, step by step, every change journaled; then try it out."""
+"""Apply: make the host what the profile says, step by step, every change journaled; then try it out. Also after a reboot in between."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+from gpunode.engine import reboot
 from gpunode.engine.check import missing_dependencies, summarise, survey_all
 from gpunode.engine.recovery import interruption, recover
-from gpunode.engine.results import Report, StepResult
+from gpunode.engine.results import DifferenceResult, Report, StepResult
 from gpunode.engine.situation import Situation, refusals
-from gpunode.engine.survey import Pending, survey
+from gpunode.engine.survey import Pending, Survey, look, opened, survey
 from gpunode.engine.verify import clear_leftovers, run_probes
 from gpunode.errors import GpunodeError, HostError, RebootRequiredError, RefusedError, UsageError
+from gpunode.findings.log import recognise_text
 from gpunode.host import state
-from gpunode.host.journal import Journal
+from gpunode.host.journal import Journal, RunRecord
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
 from gpunode.steps.base import Step
 
 Confirm = Callable[[Report], bool]
+Consent = Callable[[str], bool]
+
+STOPPED = "stopped before a reboot"
+SETTLING = 24
+SETTLING_SECONDS = 5.0
+"""After a boot the cluster's API, a daemon's socket come in their own time: so often, so many seconds apart, they are looked for."""
 
 
-def apply(situation: Situation, confirm: Confirm) -> Report:
+def _nobody(_why: str) -> bool:
+    """The default where the profile has a reboot asked for: nobody is there to ask."""
+    return False
+
+
+def apply(situation: Situation, confirm: Confirm, ask_reboot: Consent = _nobody) -> Report:
     """Bring the host in sync. `confirm` is shown the plan and decides. Raises RefusedError, LockHeldError, HostError.
 
-    A step that fails ends the run: its error is in the report, and what was done stays, journaled.
+    A step that fails ends the run: its error is in the report, and what was done stays, journaled. Where a reboot is needed and the
+    profile allows it (`ask_reboot` is given the reason), the run stays open: `reboot.begin` reboots, and `resume` goes on.
     """
     require_root(situation)
     state.prepare(situation.machine)
     with situation.machine.lock(state.LOCK, situation.note):
-        return _apply(situation, confirm)
+        return _apply(situation, confirm, ask_reboot)
+
+
+def resume(situation: Situation, run: str, ask_reboot: Consent = _nobody) -> Report:
+    """Go on with a run after its reboot, without another question. Raises UsageError, RebootRequiredError, LockHeldError."""
+    require_root(situation)
+    with situation.machine.lock(state.LOCK, situation.note):
+        began = time.monotonic()
+        writer = _writer(situation, Journal(situation.machine))
+        entry = reboot.reboot_of(writer.journal, run)
+        reboot.require_booted(writer, entry)
+        writer.journal.current = writer.journal.run(run)
+        cut = entry.state == "done"  # it has gone on before, and was cut short
+        if not cut:
+            writer.rebooted(entry)
+        _settle(situation, writer)
+        return _run(situation, writer, ask_reboot, began, cut=cut)
+
+
+def _settle(situation: Situation, host: Reader) -> None:
+    """Wait until every step can be observed; one that still cannot then says why in its turn."""
+    for _ in range(SETTLING):
+        context = situation.context(host)
+        if not any(survey(step, context, host).error for step in situation.steps):
+            return
+        host.wait(SETTLING_SECONDS)
 
 
 def require_root(situation: Situation) -> None:
@@ -38,7 +77,7 @@ def require_root(situation: Situation) -> None:
         raise UsageError("this changes the host and needs root", hint="run it with sudo")
 
 
-def _apply(situation: Situation, confirm: Confirm) -> Report:
+def _apply(situation: Situation, confirm: Confirm, ask_reboot: Consent) -> Report:
     began = time.monotonic()
     journal = Journal(situation.machine)
     plan = _planned(situation, journal)
@@ -47,14 +86,48 @@ def _apply(situation: Situation, confirm: Confirm) -> Report:
     if not confirm(plan):
         plan.warnings.append("nothing was changed")
         return plan
+    _require_unchanged(situation, plan)
+    writer = _writer(situation, journal)
+    journal.begin("apply", version=situation.version, note=situation.note)
+    return _run(situation, writer, ask_reboot, began)
+
+
+def _writer(situation: Situation, journal: Journal) -> Writer:
     listener = situation.listener
-    writer = Writer(situation.machine, journal, situation.network, on_line=listener.line, on_bytes=listener.received)
-    run = journal.begin("apply", version=situation.version, note=situation.note)
-    report = Report("apply", run=run.run)
-    _carry_out(situation, writer, report)
-    journal.end(report.result)
+    return Writer(situation.machine, journal, situation.network, on_line=listener.line, on_bytes=listener.received)
+
+
+def _run(situation: Situation, writer: Writer, ask_reboot: Consent, began: float, *, cut: bool = False) -> Report:
+    """Carry out the run being written, and end it unless it goes on after a reboot."""
+    record = writer.journal.current
+    if record is None:
+        raise AssertionError("no run has been begun")
+    report = Report("apply", run=record.run)
+    _carry_out(situation, writer, report, cut=cut)
+    if report.result != "reboot-required" or not _goes_on(situation, writer, record, report, ask_reboot):
+        reboot.dismiss(writer, record)
+        writer.journal.end(report.result)
     report.seconds = time.monotonic() - began
     return report
+
+
+def _goes_on(situation: Situation, writer: Writer, record: RunRecord, report: Report, ask_reboot: Consent) -> bool:
+    """Have the run go on after a reboot, where it may; else say what is left."""
+    policy, done = situation.profile.reboot, reboot.count(record)
+    if policy != "never" and done >= reboot.AT_MOST:
+        report.error = f"run {record.run} has rebooted the host {done} times, and still: {report.error}"
+        report.hint = "find out what brings it back at each boot (`gpunode check`), then run `gpunode apply`"
+    elif policy == "auto" or (policy == "ask" and ask_reboot(report.error)):
+        reboot.schedule(writer, situation, report.error)
+        report.hint = (
+            f"the host reboots now, and run {record.run} goes on by itself: see `journalctl --unit {reboot.UNIT}`"
+        )
+        return True
+    report.hint = report.hint or "reboot, then run `gpunode apply` again: it goes on from here"
+    stopped = next((number for number, step in enumerate(report.steps) if step.why.startswith(STOPPED)), 0)
+    rest = [step.name for step in report.steps[stopped:]]
+    report.left.append(f"a reboot, and after it the rest: {', '.join(rest)}")
+    return False
 
 
 def _nothing_to_do(situation: Situation, journal: Journal, plan: Report, began: float) -> Report:
@@ -86,13 +159,44 @@ def _planned(situation: Situation, journal: Journal) -> Report:
     return plan
 
 
-def _carry_out(situation: Situation, writer: Writer, report: Report) -> None:
+def _require_unchanged(situation: Situation, plan: Report) -> None:
+    """Raise HostError when the host is no longer as the plan that was agreed to has it: somebody worked on it meanwhile."""
+    if plan.interrupted:
+        return  # recovery comes first, and the plan is made anew step by step after it
+    host = Reader(situation.machine, situation.network)
+    surveys = survey_all(situation, situation.context(host), host)
+    # What people edit: what runs, pods that start and daemons that register, is never quite still.
+    agreed = {_told(each) for step in plan.steps for each in step.differences if _is_text(each)}
+    found = [each for survey in surveys for each in survey.result.differences if _is_text(each)]
+    new = [difference for difference in found if _told(difference) not in agreed]
+    gone = agreed - {_told(difference) for difference in found}
+    if not new and not gone:
+        return
+    name = new[0].resource if new else sorted(gone)[0][0]
+    details = [f"{each.resource}: {each.field}: {each.found} → {each.wanted}" for each in new]
+    details += [line for each in new for line in each.diff.splitlines()]
+    raise HostError(
+        f"{name} has changed since the plan was made; nothing was changed",
+        hint="run the same command again and look at the new plan",
+        details=tuple(details) or ("it is as wanted by now",),
+    )
+
+
+def _is_text(difference: DifferenceResult) -> bool:
+    return difference.resource.startswith(("toml:", "json:", "file:", "absent:", "link:"))
+
+
+def _told(difference: DifferenceResult) -> tuple[str, ...]:
+    return (difference.resource, difference.field, difference.found, difference.wanted, difference.diff)
+
+
+def _carry_out(situation: Situation, writer: Writer, report: Report, *, cut: bool) -> None:
     changed = False
     try:
-        if writer.journal.interrupted():
+        if cut or writer.journal.interrupted():
             report.left += clear_leftovers(situation)
         with writer.on_behalf_of("recovery", ""):
-            for record in recover(writer):
+            for record in recover(writer, cut=cut):
                 writer.journal.supersede(record)
         for step in situation.steps:
             result = StepResult(step.name, step.title) if step.name == "verify" else _converge(situation, step, writer)
@@ -119,46 +223,52 @@ class _StepFailedError(Exception):
 
 
 def _converge(situation: Situation, step: Step, writer: Writer) -> StepResult:
-    """Bring one step in sync. Each resource is looked at when its turn comes: those before it may have changed it."""
+    """Bring one step in sync. Each resource is looked at when its turn comes, for those before it may have changed it."""
     began = time.monotonic()
-    found = survey(step, situation.context(writer), writer)
+    found = opened(step, situation.context(writer))
     result = found.result
     situation.listener.step_began(step.name, step.title, result.resources)
     try:
-        if found.error:
-            raise found.error
-        changed = {pending.resource.id for pending in found.pending if _converge_one(situation, step, pending, writer)}
-        found.keep(changed)  # the others came about by those before them
+        for resource in found.resources:
+            pending = look(resource, writer, found)
+            if pending:
+                _converge_one(situation, step, pending, writer)
+        result.state = "changed" if found.pending else result.state
     except HostError as error:
-        result.state, result.why, result.seconds = "failed", error.message, time.monotonic() - began
-        situation.listener.step_ended(step.name, result.state, result.seconds)
+        _note_failure(found, error)
         raise _StepFailedError(result, error) from None
-    if found.pending:
-        result.state, result.why = "changed", ""
-    result.seconds = time.monotonic() - began
-    situation.listener.step_ended(step.name, result.state, result.seconds)
+    finally:
+        result.seconds = time.monotonic() - began
+        situation.listener.step_ended(step.name, result.state, result.seconds)
     return result
 
 
-def _converge_one(situation: Situation, step: Step, pending: Pending, writer: Writer) -> bool:
-    """Bring one resource in sync; False when it is by now."""
+def _note_failure(found: Survey, error: HostError) -> None:
+    """A step that stops before a reboot has not failed: what it did by then counts."""
+    found.result.state, found.result.why = "failed", error.message
+    if isinstance(error, RebootRequiredError):
+        found.keep({pending.resource.id for pending in found.pending[:-1]})
+        found.result.state = "changed" if found.pending else "not-run"
+        found.result.why = f"{STOPPED}: {error.message}"
+
+
+def _converge_one(situation: Situation, step: Step, pending: Pending, writer: Writer) -> None:
+    """Bring one resource in sync. Raises RebootRequiredError where it takes a reboot."""
     resource, began = pending.resource, time.monotonic()
-    observed = resource.observe(writer)
-    differences = resource.differences(observed)
-    if not differences:
-        return False
-    first = differences[0]
-    more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+    first = pending.differences[0]
+    more = f" and {len(pending.differences) - 1} more" if len(pending.differences) > 1 else ""
     situation.listener.resource_began(step.name, resource.id, f"{first.field}: {first.found} → {first.wanted}{more}")
     try:
         with writer.on_behalf_of(step.name, resource.id):
-            resource.converge(writer, observed)
+            needed = resource.boot_need(writer, pending.state)
+            if needed:
+                raise reboot.error_of(needed)
+            resource.converge(writer, pending.state)
         _require_in_sync(pending, writer)
     except HostError as error:
         situation.listener.resource_ended(step.name, resource.id, time.monotonic() - began, error.message)
         raise
     situation.listener.resource_ended(step.name, resource.id, time.monotonic() - began, "")
-    return True
 
 
 def _require_in_sync(pending: Pending, writer: Writer) -> None:
@@ -173,7 +283,14 @@ def _require_in_sync(pending: Pending, writer: Writer) -> None:
 
 def _explain(report: Report, error: GpunodeError) -> None:
     report.result = "reboot-required" if isinstance(error, RebootRequiredError) else "failed"
-    report.error, report.hint, report.details = error.message, error.hint, error.details
+    report.error, report.hint = error.message, error.hint
+    report.details = (*error.details, *_recognised(error.details))
+
+
+def _recognised(details: tuple[str, ...]) -> tuple[str, ...]:
+    """The failures whose words stand in an error's details, causes first, each with what mends it."""
+    found = recognise_text("\n".join(details))
+    return tuple(f"{each.id}: {each.title}; {'; '.join(each.mend)}" for each in found)
 
 
 def _verify(situation: Situation, report: Report) -> None:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from gpunode.engine.deadline import in_time
 from gpunode.engine.recovery import interruption
 from gpunode.engine.results import FindingResult, Report
 from gpunode.engine.situation import Situation, refusals
 from gpunode.engine.survey import Survey, survey
 from gpunode.errors import RefusedError
 from gpunode.findings import recognise
+from gpunode.findings.gather import units
+from gpunode.findings.reading import known
+from gpunode.host import systemd
 from gpunode.host.journal import Journal
 from gpunode.host.reader import Reader
+from gpunode.host.systemd import Unit
 from gpunode.steps import ORDER
 from gpunode.steps.base import Context
 
 
+@in_time
 def plan(situation: Situation) -> Report:
     """What apply would change. Changes nothing. Raises RefusedError with every reason when it would not begin."""
     return _looked(situation, "plan")[0]
 
 
+@in_time
 def check(situation: Situation) -> Report:
     """How the host differs from the profile, and which known failures explain it. Changes nothing.
 
@@ -29,12 +36,28 @@ def check(situation: Situation) -> Report:
     """
     report, context, host = _looked(situation, "check")
     differing = {difference.resource for step in report.steps for difference in step.differences}
-    found = recognise(host, context)
+    found = _recognised(host, context, in_sync=report.result == "in-sync")
     for step in report.steps:
         step.findings = [_explaining(each, differing) for name, each in found if name == step.name]
     if report.result == "in-sync" and any(step.findings for step in report.steps):
         report.result = "drift"
+    report.warnings += not_known(report, host)
     return report
+
+
+def not_known(report: Report, host: Reader) -> list[str]:
+    """What could not be learned and is told nowhere yet. For one who is not root that is a warning of its own."""
+    told = {report.error, *(step.why for step in report.steps)}
+    return [words for words in host.unknown if words not in told] if host.is_root() else []
+
+
+def _recognised(host: Reader, context: Context, *, in_sync: bool) -> list[tuple[str, FindingResult]]:
+    """The failures of a host. GPUs are always asked how they are: a host in sync may have one that fails.
+
+    The services' logs and the cluster are asked only where something is wrong.
+    """
+    wrong = not in_sync or recognise(host, context, depth="hardware")
+    return recognise(host, context) if wrong else []
 
 
 def _explaining(finding: FindingResult, differing: set[str]) -> FindingResult:
@@ -93,6 +116,9 @@ def _looked(situation: Situation, command: str) -> tuple[Report, Context, Reader
         report.interrupted = interruption(Journal(situation.machine))
     else:
         report.warnings.append("not run as root: the journal, and files that only root may read, were not looked at")
+    known(
+        dict[str, Unit](), systemd.show, host, units(host, context)
+    )  # one question for all that will be asked of units
     summarise(report, survey_all(situation, context, host), differing="drift" if command == "check" else "pending")
     report.warnings += missing_dependencies(situation, context, host)
     report.seconds = time.monotonic() - began

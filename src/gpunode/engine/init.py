@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpunode.catalog.model import Catalog
 from gpunode.engine.situation import site_catalog
 from gpunode.errors import RefusedError, UsageError
 from gpunode.host import facts
 from gpunode.host.facts import Facts
 from gpunode.host.machine import FileStat, Machine
 from gpunode.host.reader import Reader
-from gpunode.steps import decisions
+from gpunode.steps import decisions, decisions_wishes
 from gpunode.steps.base import Context
 
 if TYPE_CHECKING:
     from gpunode.profile.template import Choice
-
-RECOMMENDED_BRANCH = "580"
-"""The long-term branch that drives every GPU since Maxwell (see the catalogue)."""
 
 
 def new_profile(machine: Machine) -> tuple[str, list[str]]:
@@ -28,8 +24,8 @@ def new_profile(machine: Machine) -> tuple[str, list[str]]:
 
     catalog = site_catalog(machine)
     found = facts.gather(Reader(machine), catalog)
-    context = Context(HostProfile(), found, catalog)
     _require_gpu_host(found)
+    context = decisions_wishes.recommended(Context(HostProfile(), found, catalog))
     gpus, containerd = (
         decisions.gpu_names(context),
         f"containerd {found.containerd}" if found.containerd else "no containerd",
@@ -39,10 +35,10 @@ def new_profile(machine: Machine) -> tuple[str, list[str]]:
         distribution=found.os_name,
         containerd=found.containerd or "none yet: install it before `gpunode apply`",
         source=_choice("nvidia", "NVIDIA's own packages: the newest branches, the same on every distribution."),
-        branch=_branch(catalog),
+        branch=_branch(context),
         modules=_modules(context),
-        version=_version(catalog),
-        cuda=_cuda(catalog),
+        version=_version(context),
+        cuda=_cuda(context),
         kubernetes=_kubernetes(found),
     )
     return write_profile(choices), [gpus, found.os_name, containerd]
@@ -85,16 +81,16 @@ def _choice(value: str, why: str) -> Choice:
     return Choice(value, why)
 
 
-def _branch(catalog: Catalog) -> Choice:
-    branch = catalog.branches[RECOMMENDED_BRANCH]
+def _branch(context: Context) -> Choice:
+    branch = context.catalog.branches[context.profile.driver.branch]
     until = f", maintained until {branch.ends}" if branch.ends else ""
-    return _choice(branch.name, f"The {branch.kind} branch{until}.")
+    only = "" if branch.recommended else ", and the nearest that drives these GPUs"
+    return _choice(branch.name, f"The {branch.kind} branch{until}{only}.")
 
 
-def _version(catalog: Catalog) -> Choice:
-    return _choice(
-        catalog.branches[RECOMMENDED_BRANCH].version, "Pinned, so that every node of this profile gets the same driver."
-    )
+def _version(context: Context) -> Choice:
+    version = context.catalog.branches[context.profile.driver.branch].version
+    return _choice(version, "Pinned, so that every node of this profile gets the same driver.")
 
 
 def _modules(context: Context) -> Choice:
@@ -102,9 +98,13 @@ def _modules(context: Context) -> Choice:
     return _choice(chosen.modules, f"{chosen.why[0].upper()}{chosen.why[1:]}.")
 
 
-def _cuda(catalog: Catalog) -> Choice:
-    cuda = catalog.branches[RECOMMENDED_BRANCH].cuda
-    return _choice(cuda, 'The toolkit that belongs to the branch. A pure Kubernetes worker needs none: make it "none".')
+def _cuda(context: Context) -> Choice:
+    cuda = decisions.newest_cuda(context)
+    own = context.catalog.branches[context.profile.driver.branch].cuda
+    what = (
+        "The toolkit that belongs to the branch." if cuda == own else "The newest toolkit that compiles for these GPUs."
+    )
+    return _choice(cuda, f'{what} A pure Kubernetes worker needs none: make it "none".')
 
 
 def _kubernetes(found: Facts) -> Choice:

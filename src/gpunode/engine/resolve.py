@@ -10,9 +10,9 @@ from gpunode.errors import GpunodeError
 from gpunode.host import facts
 from gpunode.host.machine import Machine
 from gpunode.host.reader import Reader
-from gpunode.probes.layers import node_name
 from gpunode.steps import decisions
 from gpunode.steps.base import Context
+from gpunode.steps.decisions_cluster import node_name
 
 if TYPE_CHECKING:
     from gpunode.profile.model import HostProfile

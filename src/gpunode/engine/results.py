@@ -23,6 +23,7 @@ Result = Literal[
     "undone",
 ]
 ProbeState = Literal["passed", "failed", "skipped"]
+LayerState = Literal["works", "broken", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,43 @@ class FindingResult:
     mend: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """A layer between the GPU and the scheduler, as doctor sees it without trying it out."""
+
+    name: str
+    state: LayerState
+    detail: str
+
+
+@dataclass(frozen=True)
+class ChangeResult:
+    """A change since a run: when, in seconds since the epoch, by whom as far as is known, what, and which record tells of it."""
+
+    at: float
+    who: str
+    what: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ArchivedFile:
+    """A text of the support archive: its name there, where it is from, its size in bytes, and how many secrets were taken out."""
+
+    name: str
+    source: str
+    size: int
+    removed: int
+
+
+@dataclass(frozen=True)
+class ArchiveResult:
+    """The support archive that doctor wrote: where, and what is in it."""
+
+    path: str
+    files: tuple[ArchivedFile, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +124,9 @@ class StepResult:
 class Report:
     """What a command found or did. `run` is the journal's run where one was written; `interrupted` speaks of an unfinished one.
 
-    `part` names, for a rollback that was not of everything, what it took back: `what came after run 0002`.
+    `part` names, for a rollback that was not of everything, what it took back: `what came after run 0002`. `layers` are doctor's;
+    `unjudged` are failures of which a look at files alone can say neither that they are there nor that they are not;
+    `archive` is the support archive that doctor was asked for. `changes` are those since run `since`, where check was asked for them.
     """
 
     command: str
@@ -100,6 +140,11 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     part: str = ""
+    layers: list[LayerResult] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
+    archive: ArchiveResult | None = None
+    since: str = ""
+    changes: list[ChangeResult] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -108,8 +153,9 @@ class Report:
         return EXIT_CODES[self.result]
 
     def document(self) -> dict[str, Any]:
-        """The JSON document: the schema's name first, then every field."""
-        return {"schema": SCHEMA, **asdict(self)}
+        """The JSON document: the schema's name first, then every field, and in `findings` those of all steps."""
+        findings = [asdict(finding) for step in self.steps for finding in step.findings]
+        return {"schema": SCHEMA, **asdict(self), "findings": findings}
 
 
 EXIT_CODES: dict[Result, ExitCode] = {

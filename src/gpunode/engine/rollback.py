@@ -5,18 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from gpunode.engine import reboot
 from gpunode.engine.apply import require_root
 from gpunode.engine.recovery import interruption
 from gpunode.engine.results import Report
 from gpunode.engine.situation import Situation
 from gpunode.engine.verify import clear_leftovers
 from gpunode.errors import ConflictError, GpunodeError, UsageError
-from gpunode.host import state
-from gpunode.host.journal import Entry, Journal
+from gpunode.host import modules, state
+from gpunode.host.journal import Entry, Journal, Json
 from gpunode.host.verbs import VERBS
 from gpunode.host.verbs.base import Conflict, FileView
 from gpunode.host.verbs.describe import describe
 from gpunode.host.verbs.files import temporary_of
+from gpunode.host.verbs.services import (
+    AwaitRestart,
+    EnableService,
+    LoadModule,
+    ReloadService,
+    RestartService,
+    StopService,
+    UnloadModule,
+)
 from gpunode.host.writer import Writer
 from gpunode.steps import ORDER
 
@@ -47,14 +57,14 @@ def _rollback(situation: Situation, to: str | None, only: tuple[str, ...], force
         return Report("rollback", "in-sync", seconds=time.monotonic() - began)
     writer = Writer(situation.machine, journal, situation.network, on_line=situation.listener.line)
     if not force:
-        _require_no_conflicts(writer, entries)
+        require_no_conflicts(writer, entries)
     interrupted = journal.interrupted()
     run = journal.begin("rollback", version=situation.version, note=situation.note)
     report = Report("rollback", "undone", run=run.run, part=_part(to, only))
     try:
         if interrupted:
             report.left += clear_leftovers(situation)
-        _take_back(situation, writer, entries, report, force=force)
+        take_back(situation, writer, entries, report, force=force)
         for record in interrupted:
             if not record.standing:  # a part that stands still needs what recovery does
                 journal.supersede(record)
@@ -88,7 +98,9 @@ def chosen(journal: Journal, to: str | None, only: tuple[str, ...]) -> list[Entr
         for record in reversed(journal.runs)
         if int(record.run) > last_kept
         for entry in reversed(record.standing)
-        if not only or entry.step in only
+        if not only
+        or entry.step in only
+        or (entry.step == reboot.STEP and record.interrupted)  # it would do the rest again
     ]
 
 
@@ -105,7 +117,8 @@ def _require_no_dependents(journal: Journal, entries: list[Entry], only: tuple[s
         )
 
 
-def _require_no_conflicts(writer: Writer, entries: list[Entry]) -> None:
+def require_no_conflicts(writer: Writer, entries: list[Entry]) -> None:
+    """Raise ConflictError, with every one of them, where taking the entries back would lose somebody's edit."""
     view, found = FileView(), []
     for entry in entries:
         conflict = VERBS[entry.verb].conflict(writer.hands, entry.intent, view)
@@ -127,7 +140,8 @@ def _conflict_error(found: list[Conflict]) -> ConflictError:
     )
 
 
-def _take_back(situation: Situation, writer: Writer, entries: list[Entry], report: Report, *, force: bool) -> None:
+def take_back(situation: Situation, writer: Writer, entries: list[Entry], report: Report, *, force: bool) -> None:
+    """Take the entries back, newest first, and note in the report what is left. Raises HostError, CommandError."""
     _mark_superseded(entries)
     for path in {entry.intent["path"] for entry in entries if "path" in entry.intent}:
         situation.machine.remove(temporary_of(path))
@@ -144,21 +158,39 @@ def _deferred(writer: Writer, entries: list[Entry]) -> Iterator[Entry]:
     for entry in entries:
         if VERBS[entry.verb].deferred:
             groups.setdefault((entry.verb, _derived(entry)), []).append(entry)
-    for group in groups.values():
-        yield group[-1]
-        for entry in group[:-1]:
-            writer.journal.undone(entry, "with an older entry of the same")
+    for _, group in sorted(groups.items(), key=lambda item: item[0][0] == AwaitRestart.name):  # once all restart
+        reason = _moot(writer, group[-1], entries)
+        if not reason:
+            yield group[-1]
+        for entry in group if reason else group[:-1]:
+            writer.journal.undone(entry, reason or "with an older entry of the same")
+
+
+def _moot(writer: Writer, entry: Entry, entries: list[Entry]) -> str:
+    """Why a module or unit is not to run again at the end of the rollback: it did not before an older entry, or is gone by now."""
+    name = _derived(entry)
+    older = entries[entries.index(entry) + 1 :]
+    if entry.verb == UnloadModule.name:
+        if any(each.verb == LoadModule.name and each.intent["module"] == name for each in older):
+            return "it was not loaded before an older entry"
+        return "" if modules.is_available(writer, name) else "it is not installed any more"
+    if entry.verb in (StopService.name, RestartService.name, ReloadService.name, AwaitRestart.name) and any(
+        each.verb == EnableService.name and each.intent["unit"] == name and not each.intent["active"] for each in older
+    ):
+        return "it did not run before an older entry"
+    return ""
 
 
 def _mark_superseded(entries: list[Entry]) -> None:
     """Where an older entry takes a package back too, the newer one leaves it alone: versions in between are nobody's wish."""
-    seen: set[str] = set()
+    oldest: dict[str, Json] = {}
     for entry in reversed(entries):
         for item in entry.intent.get("transaction", []):
-            item["superseded"] = item["name"] in seen
-            seen.add(item["name"])
+            first = oldest.setdefault(item["name"], item)
+            item["superseded"] = first is not item
+            first["after"] = item["after"]  # what gpunode itself brought it to since is nobody else's doing
 
 
 def _derived(entry: Entry) -> str:
-    """What a deferred entry restarts, starts, loads or makes anew."""
-    return str(next(entry.intent[key] for key in ("unit", "what", "module") if key in entry.intent))
+    """What a deferred entry restarts, starts, loads or makes anew; empty for a reboot, which is of the whole host."""
+    return str(next((entry.intent[key] for key in ("unit", "what", "module") if key in entry.intent), ""))

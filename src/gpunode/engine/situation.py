@@ -52,7 +52,8 @@ def site_catalog(machine: Machine) -> Catalog:
 
 def refusals(situation: Situation, context: Context) -> list[str]:
     """Every reason not to begin on this host with this profile, the host's own first."""
-    return [*_host_refusals(context), *(reason for step in situation.steps for reason in step.refusals(context))]
+    of_steps = (reason for step in situation.steps for reason in step.refusals(context))
+    return list(dict.fromkeys([*_host_refusals(context), *of_steps]))
 
 
 def _host_refusals(context: Context) -> list[str]:
@@ -60,10 +61,6 @@ def _host_refusals(context: Context) -> list[str]:
     if found.distribution is None:
         known = ", ".join(name for entry in context.catalog.distributions.values() for name in entry.ids)
         reasons.append(f"{found.os_name} is not a distribution that gpunode knows ({known}), by its ID or ID_LIKE")
-    elif found.distribution.manager != "apt":
-        reasons.append(
-            f"{found.os_name} uses {found.distribution.manager}, which gpunode does not drive yet: it drives apt"
-        )
     elif not found.libraries:
         reasons.append(f"{found.architecture} is not an architecture that gpunode knows")
     if found.now < RELEASED:

@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpunode.engine.results import DifferenceResult, StepResult
+from gpunode.engine import reboot
+from gpunode.engine.results import DifferenceResult, StepResult, StepState
 from gpunode.errors import HostError
+from gpunode.formats.redaction import redact
 from gpunode.host.reader import Reader
 from gpunode.resources.base import Difference, Resource
 from gpunode.steps.base import Context, Step
@@ -24,10 +26,12 @@ class Pending:
 
 @dataclass
 class Survey:
-    """A step as found. `error` is set when one of its resources could not be observed: nothing is known of that one."""
+    """A step as found so far. `error` is set when one of its resources could not be observed: nothing is known of that one."""
 
     step: Step
+    context: Context
     result: StepResult
+    resources: list[Resource]
     pending: list[Pending] = field(default_factory=list)
     error: HostError | None = None
 
@@ -41,17 +45,28 @@ class Survey:
         self.result.differences = [each for each in self.result.differences if each.resource in resources]
 
 
+def opened(step: Step, context: Context) -> Survey:
+    """A step with its resources, none of them looked at yet."""
+    skipped = step.skipped(context)
+    resources = [] if skipped else step.resources(context)
+    result = StepResult(step.name, step.title, why=skipped, resources=len(resources), notes=step.notes(context))
+    if skipped:
+        result.state = "skipped"
+    return Survey(step, context, result, resources)
+
+
 def survey(step: Step, context: Context, host: Reader) -> Survey:
     """Observe every resource of one step."""
     began = time.monotonic()
-    found = Survey(step, StepResult(step.name, step.title, notes=step.notes(context)))
-    skipped = step.skipped(context)
-    resources = [] if skipped else step.resources(context)
-    found.result.resources = len(resources)
-    for resource in resources:
-        _look(resource, host, found)
-    found.result.state = _state(found, skipped)
-    found.result.why = skipped or (found.error.message if found.error else _summary(found))
+    found = opened(step, context)
+    for resource in found.resources:
+        try:
+            look(resource, host, found)
+        except HostError as error:
+            found.error = found.error or error
+    if found.result.state != "skipped":
+        found.result.state = _state(found)
+        found.result.why = found.error.message if found.error else _summary(found)
     found.result.seconds = time.monotonic() - began
     return found
 
@@ -59,29 +74,35 @@ def survey(step: Step, context: Context, host: Reader) -> Survey:
 def differences_of(resource: Resource, differences: list[Difference]) -> list[DifferenceResult]:
     """A resource's differences as results."""
     return [
-        DifferenceResult(resource.id, each.field, each.found, each.wanted, each.why, each.diff) for each in differences
+        DifferenceResult(resource.id, each.field, each.found, each.wanted, each.why, redact(each.diff).text)
+        for each in differences
     ]
 
 
-def _look(resource: Resource, host: Reader, found: Survey) -> None:
-    try:
-        state = resource.observe(host)
-    except HostError as error:
-        found.error = found.error or error
-        return
+def look(resource: Resource, host: Reader, found: Survey) -> Pending | None:
+    """Observe one resource of a step, and note in the survey how it differs; None when it is in sync. Raises HostError."""
+    state = resource.observe(host)
     differences = resource.differences(state)
+    found.result.notes += [each for each in resource.remarks(state) if each not in found.result.notes]
     if not differences:
-        return
-    found.pending.append(Pending(resource, state, differences))
+        return None
+    pending = Pending(resource, state, differences)
+    found.pending.append(pending)
     found.result.differences += differences_of(resource, differences)
-    consequences = resource.consequences(state)
-    found.result.restarts += [unit for unit in consequences.restarts if unit not in found.result.restarts]
-    found.result.irreversible += [each for each in consequences.irreversible if each not in found.result.irreversible]
+    _note_consequences(pending, host, found)
+    return pending
 
 
-def _state(found: Survey, skipped: str) -> Any:
-    if skipped:
-        return "skipped"
+def _note_consequences(pending: Pending, host: Reader, found: Survey) -> None:
+    result, told = found.result, pending.resource.consequences(pending.state)
+    needed = pending.resource.boot_need(host, pending.state)
+    lasting = (reboot.told(needed, found.context.profile.reboot),) if needed else told.irreversible
+    result.restarts += [unit for unit in told.restarts if unit not in result.restarts]
+    result.notes += [each for each in told.notes if each not in result.notes]
+    result.irreversible += [each for each in lasting if each not in result.irreversible]
+
+
+def _state(found: Survey) -> StepState:
     if found.error:
         return "unknown"
     return "drift" if found.pending else "in-sync"

@@ -10,9 +10,10 @@ from gpunode.errors import HostError
 from gpunode.host import state
 from gpunode.host.trial import Trial
 from gpunode.probes.base import LEVELS, Findings, Level, Outcome, attempt
-from gpunode.probes.layers import PROBES, namespace_of, why_no_cluster
+from gpunode.probes.cluster import namespace_of
+from gpunode.probes.layers import PROBES, why_no_cluster
 from gpunode.steps.base import Context
-from gpunode.steps.device_plugin import access_of
+from gpunode.steps.decisions_cluster import access_of
 
 
 def verify(situation: Situation, level: Level | None = None) -> Report:

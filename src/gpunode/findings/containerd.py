@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gpunode.findings import runtimes
 from gpunode.findings.evidence import EngineConfig, Evidence, TextFile, clock
 from gpunode.findings.model import Known, Proof
+from gpunode.findings.repairs import left_behind
 from gpunode.formats.containerd_releases import knowledge
 from gpunode.formats.toml_data import dotted, leaves
 from gpunode.steps.decisions import version_tuple
@@ -16,10 +18,10 @@ APPLY = "gpunode apply --step containerd"
 
 
 def _toolkit_installed(evidence: Evidence) -> bool:
-    return bool(evidence.toolkit_packages) or evidence.toolkit_runtime
+    return evidence.toolkit_installed
 
 
-def _effective(evidence: Evidence) -> runtimes.Runtimes | None:
+def effective_runtimes(evidence: Evidence) -> runtimes.Runtimes | None:
     """The runtimes that containerd would run with; None when that is unknown."""
     config = evidence.config
     if config.effective is not None:
@@ -35,7 +37,7 @@ def _self_configured(evidence: Evidence) -> bool:
 
 def _not_configured(evidence: Evidence) -> Proof | None:
     name, config = evidence.context.profile.containerd.runtime_name, evidence.config
-    listed = _effective(evidence)
+    listed = effective_runtimes(evidence)
     containerd_here = bool(evidence.context.facts.containerd) or _self_configured(evidence)
     if not containerd_here or not _toolkit_installed(evidence) or listed is None or name in listed:
         return None
@@ -68,20 +70,15 @@ def _overwritten_lines(config: EngineConfig) -> list[str]:
 
 def _not_yet_read(evidence: Evidence, name: str) -> list[str]:
     unit, newest = evidence.engine, evidence.config.newest
-    if unit is None or not _is_stale(evidence) or newest is None:
+    if unit is None or not evidence.config.stale or newest is None:
         return []
     when = f"started {clock(unit.started)}, before the file of {clock(newest.modified)}"
     return [f"{unit.name}: {when}: until its next restart it may still know {name}"]
 
 
-def _is_stale(evidence: Evidence) -> bool:
-    unit, newest = evidence.engine, evidence.config.newest
-    return bool(unit and unit.active and unit.started is not None and newest and unit.started < newest.modified)
-
-
 def _stale(evidence: Evidence) -> Proof | None:
     unit, newest = evidence.engine, evidence.config.newest
-    if unit is None or newest is None or not _is_stale(evidence) or _self_configured(evidence):
+    if unit is None or newest is None or not evidence.config.stale:
         return None
     # Without the runtime in the file a restart would make it worse: that is the other finding.
     if not _toolkit_installed(evidence) or _not_configured(evidence):
@@ -102,7 +99,12 @@ def _removed_shim(evidence: Evidence) -> Proof | None:
             place = _place(evidence.config.file, value)
             lines = (f'{place}: {dotted(path)} = "{value}", wanted "{knowledge().runc_type}"',)
             return Proof(lines, {"type": value, "since": removed[value], "release": evidence.context.facts.containerd})
-    return None
+    left = left_behind("runtime-removed-shim")(evidence)  # in another file, or of a release that still has it
+    return (
+        replace(left, cause="{path} names a runtime type that has no future: {why}.", severity="warning")
+        if left
+        else None
+    )
 
 
 def _type_missing(evidence: Evidence) -> Proof | None:
@@ -114,7 +116,8 @@ def _type_missing(evidence: Evidence) -> Proof | None:
             place = _place(evidence.config.file, f"runtimes.{name}")
             lines = (f'{place}: {table} has no runtime_type, wanted "{knowledge().runc_type}"',)
             return Proof(lines, {"runtime": name})
-    return None
+    left = left_behind("runtime-type-missing")(evidence)  # another runtime's, or in another file
+    return replace(left, cause="{path} lists a runtime without its type: {why}.") if left else None
 
 
 def _listed(evidence: Evidence) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -135,14 +138,22 @@ FINDINGS = (
         step="containerd",
         severity="error",
         title="containerd does not know the nvidia runtime",
-        sees='`Failed to create pod sandbox: no runtime for "nvidia" is configured`; '
-        "the device plugin logs `Incompatible strategy detected auto`",
+        sees='`Failed to create pod sandbox: no runtime for "nvidia" is configured`',
         proof="the container toolkit is installed, and neither the file nor `containerd config dump` lists the runtime",
         cause="{path} has no runtime {runtime}: {reason}.",
         mend=(APPLY,),
         look=_not_configured,
-        explains=("toml:{path}",),
-        references=("NVIDIA/gpu-operator#1323", "NVIDIA/nvidia-container-toolkit#803"),
+        explains=("runtime-not-default", "plugin-no-resource", "toml:{path}"),
+        references=(
+            "NVIDIA/gpu-operator#1323",
+            "NVIDIA/gpu-operator#549",
+            "NVIDIA/gpu-operator#1651",
+            "NVIDIA/nvidia-container-toolkit#803",
+        ),
+        patterns=(
+            r'no runtime for "?(?P<runtime>nvidia[\w-]*)"? is configured',
+            r'RuntimeHandler "(?P<runtime>[\w-]+)" not supported',
+        ),
     ),
     Known(
         id="runtime-config-stale",
@@ -154,8 +165,9 @@ FINDINGS = (
         cause="{unit} was started {started} and {path} changed {changed}: the daemon reads it only when it starts.",
         mend=(APPLY,),
         look=_stale,
-        explains=("toml:{config}",),
-        references=("NVIDIA/gpu-operator#1323", "NVIDIA/nvidia-container-toolkit#803"),
+        explains=("runtime-not-default", "plugin-no-resource", "toml:{config}"),
+        references=("NVIDIA/gpu-operator#399", "NVIDIA/gpu-operator#1323"),
+        patterns=(r'no runtime for "?(?P<runtime>nvidia[\w-]*)"? is configured',),
     ),
     Known(
         id="runtime-removed-shim",
@@ -167,7 +179,11 @@ FINDINGS = (
         cause="{type} was removed in containerd {since}, and this host runs {release}.",
         mend=(APPLY,),
         look=_removed_shim,
-        references=("containerd RELEASES.md",),
+        explains=("engine-stopped",),
+        references=("containerd/containerd#8262", "containerd RELEASES.md"),
+        patterns=(
+            r'(?:runtime type|unknown runtime|invalid runtime name) "?(?P<type>io\.containerd\.(?:runtime\.v1\.linux|runc\.v1))"?',
+        ),
     ),
     Known(
         id="runtime-type-missing",
@@ -180,5 +196,6 @@ FINDINGS = (
         mend=(APPLY,),
         look=_type_missing,
         references=("NVIDIA/nvidia-container-toolkit#1956",),
+        patterns=(r"container\.Runtime\.Name must be set",),
     ),
 )

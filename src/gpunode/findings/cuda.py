@@ -52,7 +52,10 @@ def _login(evidence: Evidence) -> list[_Missing]:
 
 
 def _installed(evidence: Evidence) -> bool:
-    major, minor = evidence.context.profile.cuda.version.split(".")[:2]
+    cuda = evidence.context.profile.cuda
+    if cuda.source == "runfile":
+        return cuda.version in evidence.context.facts.toolkits.by_runfile
+    major, minor = cuda.version.split(".")[:2]
     distribution, known = evidence.context.facts.distribution, evidence.packages or {}
     names = evidence.context.catalog.cuda_packages.get(distribution.manager, ()) if distribution else ()
     wanted = [name.format(major=major, minor=minor) for name in names]
@@ -66,10 +69,11 @@ FINDINGS = (
         severity="warning",
         title="The CUDA toolkit is installed and logins do not find it",
         sees="`nvcc: command not found`, or an nvcc of another version",
-        proof="the toolkit's packages are installed, and `/etc/profile.d/cuda.sh` is absent or `/usr/local/cuda` leads elsewhere",
+        proof="packages or the installer brought the toolkit, and `/etc/profile.d/cuda.sh` is absent or `/usr/local/cuda` leads elsewhere",
         cause="CUDA {version} is installed, but {missing}.",
         mend=("gpunode apply --step cuda",),
         look=_profile_d,
         explains=("file:/etc/profile.d/cuda.sh", "link:/usr/local/cuda"),
+        patterns=(r"nvcc: (?:command )?not found",),
     ),
 )

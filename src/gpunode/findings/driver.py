@@ -6,7 +6,6 @@ import re
 
 from gpunode.catalog.model import Generation
 from gpunode.findings.evidence import (
-    FABRIC_MANAGER,
     PERSISTENCED,
     Evidence,
     Kernel,
@@ -181,25 +180,6 @@ def _too_new(evidence: Evidence) -> Proof | None:
     return None
 
 
-def _fabric_manager(evidence: Evidence) -> Proof | None:
-    facts, unit = evidence.context.facts, evidence.units.get(FABRIC_MANAGER)
-    if not facts.nvswitches or facts.driver is None or unit is None:
-        return None
-    version = next(
-        (upstream(each.version) for name, each in evidence.driver_packages.items() if "fabricmanager" in name), ""
-    )
-    switches = f"{facts.nvswitches} NVSwitch devices on PCI (class 0x0680), driver {facts.driver.version}"
-    if not unit.loaded:
-        return Proof((switches, f"{FABRIC_MANAGER}: not installed"), {"state": "not installed"})
-    if version and version != facts.driver.version:
-        line = f"dpkg-query: nvidia-fabricmanager {version}, wanted {facts.driver.version}"
-        return Proof((switches, line), {"state": f"of version {version}, not the driver's"})
-    if not unit.active:
-        lines = (switches, f"systemctl show {FABRIC_MANAGER}: {unit.state}, wanted active")
-        return Proof(lines, {"state": "not running"}, mend=(f"systemctl enable --now {FABRIC_MANAGER}",))
-    return None
-
-
 def _mixed(evidence: Evidence) -> Proof | None:
     packages = evidence.driver_proper
     if not evidence.context.facts.runfile_driver or not packages:
@@ -232,7 +212,7 @@ FINDINGS = (
         cause="A driver by NVIDIA's installer and one by packages are both here, and each overwrites files of the other.",
         mend=("nvidia-uninstall --silent", APPLY),
         look=_mixed,
-        explains=("driver-library-mismatch",),
+        explains=("driver-library-mismatch", "library-unfound"),
     ),
     Known(
         id="driver-branch-jump",
@@ -244,7 +224,7 @@ FINDINGS = (
         cause="{package} went to {version}, out of branch {branch}, because nothing held or pinned it.",
         mend=(APPLY,),
         look=_branch_jump,
-        explains=("driver-library-mismatch", "fabric-manager"),
+        explains=("driver-library-mismatch", "fabric-manager", "packages-broken"),
         references=("public incident notes on 590 → 595",),
     ),
     Known(
@@ -258,8 +238,18 @@ FINDINGS = (
         "driver, most often unattended-upgrades): every program that opens a GPU fails until both are of one version.",
         mend=(APPLY, f"{REBOOT}  # where the module is in use"),
         look=_mismatch,
-        explains=("nvml:driver", "persistence-off"),
-        references=("NVIDIA/k8s-device-plugin#1431", "pando85/homelab#4110"),
+        explains=("nvml:driver", "persistence-off", "plugin-no-resource"),
+        references=(
+            "NVIDIA/k8s-device-plugin#1431",
+            "pando85/homelab#4110",
+            "lyulyul/shine-cluster#30",
+            "NVIDIA/nvidia-docker#349",
+        ),
+        patterns=(
+            r"(?i)driver/library version mismatch",
+            r"NVML library version: (?P<library>[\d.]+)",
+            r"(?i)error 803|system has unsupported display driver / cuda driver combination",
+        ),
     ),
     Known(
         id="module-missing-for-kernel",
@@ -272,8 +262,17 @@ FINDINGS = (
         cause="No driver module was built for kernel {kernel}, which {when}: without one the GPUs are gone there.",
         mend=("apt-get install linux-headers-{kernel}", "dkms autoinstall -k {kernel}", "modprobe nvidia"),
         look=_module_missing,
-        explains=("module:nvidia", "nvml:driver"),
-        references=("NVIDIA/nvidia-docker#804", "GoogleCloudPlatform/compute-gpu-installation#10"),
+        explains=("driver-not-loaded", "module:nvidia", "nvml:driver"),
+        references=(
+            "NVIDIA/nvidia-docker#804",
+            "GoogleCloudPlatform/compute-gpu-installation#10",
+            "compiler-explorer/infra#1413",
+        ),
+        patterns=(
+            r"modprobe: (?:FATAL|ERROR).*[Mm]odule (?P<module>nvidia\S*) not found",
+            r"could not find module by name 'nvidia'",
+            r"NVIDIA-SMI has failed because it couldn'?t communicate with the NVIDIA driver",
+        ),
     ),
     Known(
         id="nouveau-loaded",
@@ -285,8 +284,12 @@ FINDINGS = (
         cause="nouveau was loaded before NVIDIA's driver could take the GPU: {reason}.",
         mend=(APPLY, REBOOT),
         look=_nouveau,
-        explains=("module:nouveau", "module:nvidia", "nvml:driver"),
-        references=("NVIDIA gpu-operator troubleshooting",),
+        explains=("driver-not-loaded", "module:nouveau", "module:nvidia", "nvml:driver"),
+        references=("negativo17/nvidia-driver#73", "mattshma/bigdata#133", "OpenMandrivaAssociation/distribution#2169"),
+        patterns=(
+            r"NVRM: The NVIDIA probe routine was not called for \d+ device",
+            r"NVRM: nouveau, rivafb, nvidiafb or rivatv",
+        ),
     ),
     Known(
         id="open-module-unsupported",
@@ -298,7 +301,17 @@ FINDINGS = (
         cause="The open modules need a GPU of Turing or newer, and {gpu} is older.",
         mend=(APPLY,),
         look=_open_unsupported,
-        explains=("nvml:driver",),
+        explains=("driver-not-loaded", "gpu-init-failed", "nvml:driver"),
+        references=(
+            "negativo17/nvidia-driver#158",
+            "NVIDIA/open-gpu-kernel-modules#322",
+            "NVIDIA/open-gpu-kernel-modules#116",
+        ),
+        patterns=(
+            r"not supported by open\s+(?:NVRM: )?nvidia\.ko",
+            r"does not include the required GPU\s+(?:NVRM: )?System Processor",
+            r"missing NVDEC0 engine, cannot initialize GSP-RM",
+        ),
     ),
     Known(
         id="open-module-required",
@@ -310,7 +323,9 @@ FINDINGS = (
         cause="{gpu} is driven by the open modules only, and the proprietary ones are here.",
         mend=(APPLY,),
         look=_open_required,
-        explains=("nvml:driver",),
+        explains=("driver-not-loaded", "gpu-init-failed", "nvml:driver"),
+        references=("getsolus/packages#5575", "oddmario/NVIDIA-Ubuntu-Driver-Guide#10"),
+        patterns=(r"requires use of the NVIDIA open kernel modules",),
     ),
     Known(
         id="branch-too-new-for-gpu",
@@ -322,19 +337,8 @@ FINDINGS = (
         cause="{gpu} is driven up to branch {last}, and the installed driver is of branch {branch}.",
         mend=('gpunode apply --step driver  # with driver.branch = "{last}" in the profile',),
         look=_too_new,
-        explains=("nvml:driver",),
-    ),
-    Known(
-        id="fabric-manager",
-        step="driver",
-        severity="error",
-        title="The fabric manager does not serve this driver",
-        sees="CUDA error 802 `system not yet initialized` on a host with NVSwitch",
-        proof="NVSwitch devices on PCI, and `nvidia-fabricmanager` absent, stopped, or of another version than the running driver",
-        cause="The GPUs wait for the NVLink fabric, which the fabric manager sets up, and it is {state}.",
-        mend=(APPLY, f"systemctl enable --now {FABRIC_MANAGER}"),
-        look=_fabric_manager,
-        references=("NVIDIA gpu-operator troubleshooting",),
+        explains=("driver-not-loaded", "gpu-init-failed", "gpu-missing-in-nvml", "nvml:driver"),
+        patterns=(r"supported through the NVIDIA (?P<branch>\d+)\.xx Legacy drivers",),
     ),
     Known(
         id="persistence-off",
@@ -346,6 +350,7 @@ FINDINGS = (
         cause="Without the persistence daemon the driver lets go of a GPU that nobody uses and sets it up anew for the next job.",
         mend=(f"systemctl enable --now {PERSISTENCED}",),
         look=_persistence,
-        explains=(f"service:{PERSISTENCED}",),
+        explains=("persistenced-socket-dead", f"service:{PERSISTENCED}"),
+        references=("NVIDIA/nvidia-container-toolkit#556",),
     ),
 )

@@ -9,10 +9,10 @@ from gpunode.findings import runtimes
 from gpunode.findings.evidence import Evidence, upstream
 from gpunode.findings.model import Known, Proof
 from gpunode.formats.toml_data import TomlError, dotted, parse
+from gpunode.host.facts import CGROUP_DRIVER
 from gpunode.steps.decisions import version_tuple
 
 MODE = r"^\s*mode\s*="
-CGROUP_DRIVER = r"^cgroupDriver:\s*[\"']?(systemd|cgroupfs)\b"
 JIT_CDI_SINCE = (1, 18)
 """The toolkit's release whose mode `auto` takes CDI; before it `auto` was the legacy hook on a host like this."""
 
@@ -26,26 +26,21 @@ class _Cgroup:
 
 
 def _options_lost(evidence: Evidence) -> Proof | None:
-    """A value that the file sets against the kubelet's, one that is shadowed, or nvidia's that is not as runc's.
-
-    A file that says nothing of SystemdCgroup has lost nothing: that is the state in which distributions ship it.
-    """
+    """A runtime in effect whose cgroup driver is not the kubelet's, whether its file says so, says nothing, or is shadowed."""
     kubelet, config = evidence.kubelet, evidence.config
     found = re.search(CGROUP_DRIVER, kubelet.text, re.MULTILINE) if kubelet else None
     if kubelet is None or found is None or config.data is None or not evidence.toolkit_packages:
         return None
     wanted, both = found[1] == "systemd", _cgroups(evidence)
-    runc_agrees = "runc" in both and bool(both["runc"].real) is wanted
     wrong = {name: each for name, each in both.items() if bool(each.real) is not wanted}
-    told = {name: each for name, each in wrong.items() if each.said is not None or runc_agrees}
-    if not told:
+    if not wrong:
         return None
     place = dotted(runtimes.place(config.data, evidence.context))
     lines = [f"{kubelet.place(CGROUP_DRIVER)}: cgroupDriver is {found[1]}"]
-    lines += [_line(config.path, f"{place}.{name}.options", each, wanted) for name, each in told.items()]
+    lines += [_line(config.path, f"{place}.{name}.options", each, wanted) for name, each in wrong.items()]
     lines += [f"{each.path}: imported over it" for each in config.imported]
-    words = {"runtimes": " and ".join(told), "driver": found[1]}
-    return Proof(tuple(lines), words, mend=_cgroup_mend(evidence, "runc" in told, wanted))
+    words = {"runtimes": " and ".join(wrong), "driver": found[1]}
+    return Proof(tuple(lines), words)
 
 
 def _cgroups(evidence: Evidence) -> dict[str, _Cgroup]:
@@ -60,15 +55,6 @@ def _cgroups(evidence: Evidence) -> dict[str, _Cgroup]:
     return found
 
 
-def _cgroup_mend(evidence: Evidence, runc: bool, wanted: bool) -> tuple[str, ...]:
-    """gpunode makes nvidia's options as runc's; runc's own, and what is imported, are the operator's."""
-    config = evidence.config
-    if not runc and not config.imported:
-        return ("gpunode apply --step containerd",)
-    paths = (config.path, *(each.path for each in config.imported))
-    return (*(_edit(path, wanted) for path in paths), f"systemctl restart {evidence.context.facts.engine_unit}")
-
-
 def _line(path: str, table: str, found: _Cgroup, wanted: bool) -> str:
     shadowed = found.said is not None and found.said != found.real
     though = f" in effect, though the file says {_word(found.said)}" if shadowed else ""
@@ -77,10 +63,6 @@ def _line(path: str, table: str, found: _Cgroup, wanted: bool) -> str:
 
 def _word(value: bool | None) -> str:
     return "absent (false)" if value is None else str(value).lower()
-
-
-def _edit(path: str, wanted: bool) -> str:
-    return f"sed -i 's/SystemdCgroup = {str(not wanted).lower()}/SystemdCgroup = {str(wanted).lower()}/' {path}"
 
 
 def _unknown_error(evidence: Evidence) -> Proof | None:
@@ -124,11 +106,13 @@ FINDINGS = (
         sees="pods that fail to start, or are throttled and killed oddly, after GPU support was configured",
         proof="`SystemdCgroup` of runc or nvidia in effect is not what `cgroupDriver` in `/var/lib/kubelet/config.yaml` says",
         cause="The kubelet manages cgroups by {driver} and the runtime of {runtimes} does not: limits then count in two places.",
-        mend=(
-            "sed -i 's/SystemdCgroup = false/SystemdCgroup = true/' /etc/containerd/config.toml",
-            "systemctl restart containerd",
-        ),
+        mend=("gpunode apply --step containerd",),
         look=_options_lost,
+        references=("k3s-io/k3s#8470", "kubernetes/kubernetes#89682", "puppetlabs/puppetlabs-kubernetes#717"),
+        patterns=(
+            r'[Cc]group driver: "?(?P<one>\w+)"? is different from \w+ cgroup driver: "?(?P<other>\w+)"?',
+            r'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups',
+        ),
     ),
     Known(
         id="nvml-unknown-error",
@@ -141,6 +125,7 @@ FINDINGS = (
         "/dev/char, which are missing.",
         mend=("nvidia-ctk system create-dev-char-symlinks --create-all",),
         look=_unknown_error,
-        references=("NVIDIA/nvidia-docker#1730", "NVIDIA/nvidia-container-toolkit#1227"),
+        references=("NVIDIA/nvidia-docker#1730", "NVIDIA/nvidia-container-toolkit#1227", "NVIDIA/nvidia-docker#1671"),
+        patterns=(r"Failed to initialize NVML: Unknown Error",),
     ),
 )

@@ -32,7 +32,8 @@ class Known:
     """One failure. `sees` is what people see of it, `proof` how a look at the host proves it, both for the documentation.
 
     `cause`, `mend`, `explains` have {placeholders}. `explains` names findings and resources (`kind:name`) that follow from it.
-    `step` is the step under which it is reported.
+    `step` is the step under which it is reported. `patterns` are regular expressions of what logs and error messages say of it (`re.M`);
+    a text that several failures bring about is among the patterns of each.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Known:
     look: Callable[[Evidence], Proof | None]
     explains: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
 
     def recognise(self, evidence: Evidence) -> FindingResult | None:
         """The finding, when the evidence proves it."""

@@ -1,66 +1,12 @@
-"""Packages: the driver's left open to upgrades, the container toolkit's at versions that do not fit, or are known to be unsafe."""
+"""The container toolkit's packages: at versions that do not fit each other, or that are known to be unsafe."""
 
 from __future__ import annotations
 
-import re
-
 from gpunode.findings.evidence import Evidence, upstream
 from gpunode.findings.model import Known, Proof
-from gpunode.host.packages.base import version_matches
-from gpunode.resources.packages import matches
 from gpunode.steps import decisions
 
 APPLY = "gpunode apply --step container_toolkit"
-
-
-def _not_held(evidence: Evidence) -> Proof | None:
-    driver, version = evidence.context.profile.driver, decisions.driver_version(evidence.context)
-    upgrades = (evidence.packages or {}).get("unattended-upgrades")
-    if not driver.hold or driver.source in ("runfile", "preinstalled") or upgrades is None or not upgrades.installed:
-        return None
-    excluded = _excluded(evidence)
-    open_to = {
-        name: package
-        for name, package in sorted(evidence.driver_packages.items())
-        if not package.held
-        and version_matches(package.version, version)
-        and not _pinned(evidence, name)
-        and not any(pattern.match(name) for pattern in excluded)
-    }
-    if not open_to:
-        return None
-    lines = [f"dpkg-query: {name} {package.version}, not held, wanted held" for name, package in open_to.items()]
-    lines.append(f"dpkg-query: unattended-upgrades {upgrades.version}")
-    lines.append("/etc/apt/apt.conf.d: no Unattended-Upgrade::Package-Blacklist that names them")
-    return Proof(tuple(lines), {"packages": ", ".join(open_to)})
-
-
-def _excluded(evidence: Evidence) -> list[re.Pattern[str]]:
-    """The regular expressions of unattended-upgrades' blacklist, which it matches from a name's beginning."""
-    found = []
-    for each in evidence.apt_conf:
-        text = re.sub(r"^\s*(?://|#).*$", "", each.text, flags=re.MULTILINE)
-        for block in re.findall(r"Unattended-Upgrade::Package-Blacklist\s*\{([^}]*)\}", text):
-            found += [_pattern(words) for words in re.findall(r'"([^"]+)"', block)]
-    return found
-
-
-def _pattern(words: str) -> re.Pattern[str]:
-    try:
-        return re.compile(words)
-    except re.error:
-        return re.compile(re.escape(words))
-
-
-def _pinned(evidence: Evidence, name: str) -> bool:
-    """True when apt's preferences keep the package at a version."""
-    for each in evidence.preferences:
-        for paragraph in re.split(r"\n\s*\n", each.text):
-            fields = dict(line.partition(":")[::2] for line in paragraph.splitlines() if not line.startswith("#"))
-            names = tuple(fields.get("Package", "").split())
-            if matches(name, names) and fields.get("Pin", "").strip().startswith("version"):
-                return True
-    return False
 
 
 def _vulnerable(evidence: Evidence) -> Proof | None:
@@ -120,19 +66,6 @@ def _downgraded(evidence: Evidence) -> Proof | None:
 
 FINDINGS = (
     Known(
-        id="driver-not-held",
-        step="driver",
-        severity="warning",
-        title="The next unattended upgrade may change the driver under running jobs",
-        sees="nothing yet; after the next upgrade `Driver/library version mismatch`",
-        proof="driver packages at the wanted version, neither held nor pinned, and unattended-upgrades that does not leave them out",
-        cause="{packages}: nothing holds the driver at its version, and unattended-upgrades may take it to another while it runs.",
-        mend=("gpunode apply --step driver",),
-        look=_not_held,
-        explains=("hold:driver",),
-        references=("NVIDIA/k8s-device-plugin#1431", "pando85/homelab#4110"),
-    ),
-    Known(
         id="toolkit-downgraded",
         step="container_toolkit",
         severity="warning",
@@ -142,7 +75,7 @@ FINDINGS = (
         cause="{package} was taken back to {version} although the profile wants {wanted}{unheld}.",
         mend=(APPLY,),
         look=_downgraded,
-        explains=("toolkit-version-skew", "packages:container toolkit"),
+        explains=("toolkit-version-skew", "toolkit-too-old-for-cgroupv2", "packages:container toolkit"),
     ),
     Known(
         id="toolkit-version-skew",
@@ -155,6 +88,7 @@ FINDINGS = (
         mend=(APPLY,),
         look=_skew,
         explains=("packages:container toolkit",),
+        patterns=(r"nvidia-container-(?:cli|runtime|toolkit)\S*: symbol lookup error",),
     ),
     Known(
         id="toolkit-vulnerable",

@@ -99,6 +99,17 @@ def _conflict(used: _Used, uri: str, sources: list[Source]) -> Proof:
     )
 
 
+def _switched_off(evidence: Evidence) -> Proof | None:
+    """Not where nothing names the repository: packages may have come another way."""
+    used = next(each for each in _used(evidence) if each.entry.name == "container-toolkit-apt")
+    off = next((source for source in evidence.disabled if used.has(source)), None)
+    package = next(iter(evidence.toolkit_packages.values()), None)
+    if off is None or package is None or any(used.has(source) for source in evidence.sources):
+        return None
+    lines = (f"{off.path} line {off.line}: {off.uri} is switched off", f"dpkg-query: {package.name} {package.version}")
+    return Proof(lines, {"version": package.version, "path": off.path})
+
+
 FINDINGS = (
     Known(
         id="repo-key-rotated",
@@ -110,7 +121,28 @@ FINDINGS = (
         cause="{path} {what}.",
         mend=("gpunode apply --step {step}",),
         look=_key_rotated,
-        references=("NVIDIA key rotation of April 2022",),
+        references=("NVIDIA/nvidia-container-toolkit#258", "NVIDIA/DCGM#33", "NVIDIA/nvidia-container-toolkit#409"),
+        patterns=(r"NO_PUBKEY (?P<key>[0-9A-F]{16})", r"is not signed", r"Missing key (?P<key>[0-9A-F]{40})"),
+    ),
+    Known(
+        id="toolkit-outdated",
+        step="container_toolkit",
+        severity="warning",
+        title="The container toolkit gets no updates",
+        sees="`mount error: stat failed: …: no such file or directory`, `error executing hook … nvidia-ctk (exit code: 1)` after "
+        "a newer driver",
+        proof="the toolkit's packages are installed, and its repository is named by entries that are switched off alone, as an "
+        "upgrade of the "
+        "distribution leaves them",
+        cause="Container toolkit {version} stays as it is while the driver moves on, because {path} is switched off.",
+        mend=("gpunode apply --step container_toolkit",),
+        look=_switched_off,
+        explains=("ldconfig-fails", "library-unfound"),
+        references=("Igalia/webkit-container-sdk#72", "void-linux/void-packages#51518", "NVIDIA/nvidia-docker#957"),
+        patterns=(
+            r"error executing hook `?\S*nvidia-ctk`? \(exit code: 1\)",
+            r"mount error: stat failed: /(?!dev|proc)\S+: no such file or directory",
+        ),
     ),
     Known(
         id="repo-signed-by-conflict",
@@ -122,6 +154,7 @@ FINDINGS = (
         cause="{paths} name {uri} with different keyrings, and apt then refuses to read any of its lists.",
         mend=("mv {path} {path}.disabled", "apt-get update"),
         look=_signed_by_conflict,
-        references=("container-toolkit troubleshooting",),
+        references=("NVIDIA/libnvidia-container#194", "NVIDIA/nvidia-docker#1626", "replicate/cog#1190"),
+        patterns=(r"Conflicting values set for option Signed-By regarding source (?P<uri>\S+)",),
     ),
 )

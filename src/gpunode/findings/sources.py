@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 ONE_LINE = re.compile(r"\s*deb(?:-src)?\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)")
-DEB_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True)
@@ -26,24 +25,28 @@ class Source:
         return self.uri.rstrip("/"), self.suite.rstrip("/")
 
 
-def entries(path: str, text: str, architecture: str) -> list[Source]:
-    """The enabled entries of a `.sources` or `.list` file. `architecture` is the kernel's word, for `$(ARCH)`."""
-    found = _paragraphs(path, text) if path.endswith(".sources") else _lines(path, text)
-    word = DEB_ARCHITECTURES.get(architecture, architecture)
+def entries(path: str, text: str, architecture: str, *, enabled: bool = True) -> list[Source]:
+    """The enabled entries of a `.sources` or `.list` file, or those that are switched off.
+
+    `architecture` is apt's word, for `$(ARCH)`.
+    """
+    found = _paragraphs(path, text, enabled) if path.endswith(".sources") else _lines(path, text, enabled)
     return [
-        Source(each.path, each.line, each.uri.replace("$(ARCH)", word), each.suite, each.signed_by) for each in found
+        Source(each.path, each.line, each.uri.replace("$(ARCH)", architecture), each.suite, each.signed_by)
+        for each in found
     ]
 
 
-def _lines(path: str, text: str) -> Iterator[Source]:
+def _lines(path: str, text: str, enabled: bool) -> Iterator[Source]:
     for number, line in enumerate(text.splitlines(), start=1):
-        found = ONE_LINE.match(line)
+        bare = line.lstrip("# ")
+        found = ONE_LINE.match(bare) if line.lstrip().startswith("#") is not enabled else None
         if found:
             signed = re.search(r"signed-by=(\S+)", found["options"] or "", re.IGNORECASE)
             yield Source(path, number, found["uri"], found["suite"], signed[1] if signed else "")
 
 
-def _paragraphs(path: str, text: str) -> Iterator[Source]:
+def _paragraphs(path: str, text: str, enabled: bool) -> Iterator[Source]:
     start = 1
     for paragraph in re.split(r"\n[ \t]*(?=\n)", text):
         fields: dict[str, str] = {}
@@ -53,7 +56,7 @@ def _paragraphs(path: str, text: str) -> Iterator[Source]:
             if colon and not line.startswith(("#", " ", "\t")):
                 fields[key.lower()], places[key.lower()] = value.strip(), number
         start += paragraph.count("\n") + 1
-        if fields.get("enabled", "yes").lower() not in ("no", "false", "off", "0"):
+        if (fields.get("enabled", "yes").lower() not in ("no", "false", "off", "0")) is enabled:
             for uri in fields.get("uris", "").split():
                 for suite in fields.get("suites", "").split():
                     yield Source(path, places["uris"], uri, suite, fields.get("signed-by", ""))

@@ -9,24 +9,28 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from gpunode.formats.engine_config import ConfigError
 from gpunode.formats.toml_data import Path, parse
 
-
-class ConfigError(ValueError):
-    """A containerd config file, or a containerd, that cannot be worked with as it is."""
+__all__ = ["ConfigError", "Knowledge", "Layout", "Release", "knowledge", "load"]
 
 
 @dataclass(frozen=True)
 class Release:
-    """Releases from `since` on: what they write and read, and where they differ in the CRI section."""
+    """Releases from `since` on: what they write and read, and where they differ (catalog/containerd.toml says what each means)."""
 
     since: tuple[int, int]
     writes: int
     reads: tuple[int, ...]
     replaces_runtimes: bool
+    imports_replace: bool
     reads_bom: bool
     cdi: str
     version_1_layout: int
+    relative_imports: bool
+    needs_imports: bool
+    typeless_runc: bool
+    dumps_options: bool
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,14 @@ class Knowledge:
     releases: tuple[Release, ...]
     layouts: Mapping[int, Layout]
     removed_shims: Mapping[str, str]  # runtime type → the release that no longer has it
+    linux_shim_type: str
+    linux_shim_settings: Mapping[
+        str, str
+    ]  # what stood beside that type → the option of runc's type that took its place
     runc_type: str
     cri_plugins: frozenset[str]
     implied: Mapping[str, Any]
+    short_names: Mapping[str, str]  # a plugin's name in config version 1 → its name from version 2 on
 
     def release(self, version: str) -> Release:
         """The release that a version such as `1.7.24~ds1` belongs to. Raises ConfigError."""
@@ -61,7 +70,16 @@ class Knowledge:
         if not known:
             oldest = ".".join(map(str, self.releases[0].since))
             raise ConfigError(f"containerd {version} is too old for a GPU node: {oldest} is the oldest that works")
+        if number[0] > known[-1].since[0]:
+            newest = ".".join(map(str, known[-1].since))
+            raise ConfigError(
+                f"containerd {version} is not known: {newest} is the newest release whose configuration is"
+            )
         return known[-1]
+
+    def managed_version(self, version: str) -> int:
+        """The config version of a Kubernetes distribution's own file for that release: 2, and 3 from containerd 2.0 on, even 2.3 [k0s]."""
+        return min(self.release(version).writes, 3)
 
 
 def load(data: Mapping[str, Any]) -> Knowledge:
@@ -72,9 +90,14 @@ def load(data: Mapping[str, Any]) -> Knowledge:
             writes=entry["writes"],
             reads=tuple(entry["reads"]),
             replaces_runtimes=entry["replaces_runtimes"],
+            imports_replace=entry["imports"] == "replace",
             reads_bom=entry["reads_bom"],
             cdi=entry["cdi"],
             version_1_layout=entry["version_1_layout"],
+            relative_imports=entry["relative_imports"],
+            needs_imports=entry["needs_imports"],
+            typeless_runc=entry["typeless_runc"],
+            dumps_options=entry["dumps_options"],
         )
         for entry in data["release"]
     ]
@@ -83,9 +106,12 @@ def load(data: Mapping[str, Any]) -> Knowledge:
         releases=tuple(sorted(releases, key=lambda release: release.since)),
         layouts={layout.version: layout for layout in layouts},
         removed_shims={shim["runtime_type"]: shim["removed_in"] for shim in data["removed_shim"]},
+        linux_shim_type=data["linux_shim"]["runtime_type"],
+        linux_shim_settings=data["linux_shim"]["settings"],
         runc_type=data["runc"]["runtime_type"],
         cri_plugins=frozenset(data["cri"]["plugins"]),
         implied={each["key"]: each["value"] for each in data["implied"]},
+        short_names={each["name"]: each["plugin"] for each in data["short_name"]},
     )
 
 

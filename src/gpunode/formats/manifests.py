@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./@-]*(?::[A-Za-z0-9_./@-]+)*")
+BLOCK = re.compile(r"[!-~][ -~]*(?<! )\n(?:[ -~]*[!-~]\n)*")
+"""A file in a string: lines that do not end in a blank, each with its end, the first not indented. YAML has them as they are."""
 WORDS = frozenset(("true", "false", "yes", "no", "on", "off", "null", "y", "n"))
 
 
@@ -37,6 +39,9 @@ def _entry(head: str, value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, (dict, list)) and value:
         yield head
         yield from _lines(value, depth + (1 if isinstance(value, dict) else 0))
+    elif isinstance(value, str) and BLOCK.fullmatch(value):
+        yield f"{head} |"
+        yield from (f"{'  ' * (depth + 1)}{line}" for line in value.splitlines())
     else:
         yield f"{head} {_scalar(value)}"
 

@@ -41,17 +41,18 @@ def binary(data: bytes) -> bytes:
 
 def fingerprints(data: bytes) -> tuple[str, ...]:
     """The fingerprints (upper-case hex) of all primary keys in a key file, armoured or not. Raises KeyFormatError."""
-    packets = list(_packets(binary(data)))
-    strange = next((tag for tag, _ in packets if tag not in CERTIFICATE), None)
+    parts = list(packets(binary(data)))
+    strange = next((tag for tag, _ in parts if tag not in CERTIFICATE), None)
     if strange is not None:
         raise KeyFormatError(f"there is something else than public keys in it (packet {strange})")
-    found = tuple(_fingerprint(body) for tag, body in packets if tag == PUBLIC_KEY)
+    found = tuple(fingerprint(body) for tag, body in parts if tag == PUBLIC_KEY)
     if not found:
         raise KeyFormatError("there is no OpenPGP public key in it")
     return found
 
 
-def _fingerprint(body: bytes) -> str:
+def fingerprint(body: bytes) -> str:
+    """The fingerprint (upper-case hex) of a public key packet. Raises KeyFormatError for a format that is not supported."""
     version = body[:1]
     if version == b"\x04":
         # A v4 fingerprint names a key; that it is SHA-1 is the format's choice, and pinned keys are of this format.
@@ -61,7 +62,8 @@ def _fingerprint(body: bytes) -> str:
     raise KeyFormatError(f"a key of format version {body[0] if body else '?'} is not supported")
 
 
-def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
+def packets(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each packet's tag and body. Raises KeyFormatError."""
     at = 0
     while at < len(data):
         header = data[at]

@@ -19,6 +19,8 @@ Value = Union[str, int, float, bool, list["Value"]]  # noqa: UP007 - the recursi
 
 BOM = "\ufeff"
 MISSING = object()
+DEEPEST = 100
+"""Tables and arrays in one another. A configuration has some ten: beyond this it is an attempt to exhaust whoever walks it."""
 
 
 class TomlError(ValueError):
@@ -30,12 +32,50 @@ class TomlError(ValueError):
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The document as data. A leading byte order mark is passed over. Raises TomlError."""
+    """The document as data. A leading byte order mark is passed over. Raises TomlError, beyond DEEPEST as well."""
     body = text.removeprefix(BOM)
     try:
-        return tomllib.loads(body)
+        data = _shallow(body)
     except tomllib.TOMLDecodeError as error:
         raise _located(str(error), body) from None
+    if data is None:
+        raise TomlError(f"too deeply nested: more than {DEEPEST} tables and arrays in one another", _deep_line(body), 1)
+    return data
+
+
+def _shallow(body: str) -> dict[str, Any] | None:
+    """The data; None where it is too deep for the parser, or for who would walk it. Raises TOMLDecodeError."""
+    try:
+        data = tomllib.loads(body)
+    except RecursionError:
+        return None
+    level: list[Any] = [data]
+    for _ in range(DEEPEST + 1):
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return data
+    return None
+
+
+def _deep_line(body: str) -> int:
+    """The line up to which a document must be read to find it too deep. Its first lines are tried, halving what is left."""
+    lines = body.split("\n")
+    low, high = 1, len(lines)
+    while low < high:
+        middle = (low + high) // 2
+        if _is_deep("\n".join(lines[:middle])):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _is_deep(body: str) -> bool:
+    try:
+        return _shallow(body) is None
+    except tomllib.TOMLDecodeError:
+        return False  # cut off within a value
 
 
 def _located(message: str, body: str) -> TomlError:

@@ -1,7 +1,7 @@
 """Edits of a TOML text that leave every other byte alone.
 
-Headers and keys are inserted, replaced and taken out at known places; tomlkit writes values and edits arrays that span
-lines. Every result is parsed again and must hold exactly the data that was meant, and
+Headers and keys are inserted, replaced and taken out at known places; tomlkit writes values and takes elements out of
+arrays that span lines. Every result is parsed again and must hold exactly the data that was meant, and
 every line that is none of the edit's business must still be there, in order.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import unified_diff
 from typing import Any
 
+from gpunode.formats import toml_arrays as arrays
 from gpunode.formats import toml_inline as inline
 from gpunode.formats import toml_places as places
 from gpunode.formats import toml_style as style
@@ -152,7 +153,9 @@ def _set(text: str, path: Path, value: Value) -> str:
     if entry:
         fragment = outline.value_text(entry)
         inside = path[len(entry.path) :]
-        new = inline.set_inside(fragment, inside, written, mark) if inside else _replaced(fragment, value, written)
+        new = (
+            inline.set_inside(fragment, inside, written, mark) if inside else _replaced(fragment, value, written, mark)
+        )
         return text[: entry.value_start] + new + text[entry.value_end :]
     if any(starts_with(header.path, path) for header in outline.headers):
         raise EditError(path, "cannot be set, it is an array of tables in this file and not a value")
@@ -169,20 +172,28 @@ def _set(text: str, path: Path, value: Value) -> str:
     return places.insert_lines(text, at, [style.entry_indent(outline, section) + f"{key} = {written}"])
 
 
-def _replaced(fragment: str, value: Value, written: str) -> str:
-    """The new value; of an array that spans lines only the elements change, so that comments between them stay."""
+def _replaced(fragment: str, value: Value, written: str, mark: str) -> str:
+    """The new value; of an array only the elements change, so that its lines and the comments between them stay."""
+    if not (isinstance(value, list) and fragment.startswith("[")):
+        return written
+    items = parse(f"x = {fragment}")["x"]
+    kept = [item for item in items if _among(item, value)]
+    if not same(kept, value[: len(kept)]) or (len(kept) < len(items) and "\n" not in fragment):
+        return written
+    fragment = _without_elements(fragment, [index for index, item in enumerate(items) if not _among(item, value)])
+    result = arrays.append(fragment, [style.written_value(item, mark) for item in value[len(kept) :]])
+    return result if same(parse(f"x = {result}")["x"], value) else written
+
+
+def _without_elements(fragment: str, gone: list[int]) -> str:
     import tomlkit  # heavy: loaded only when a file is really changed
 
-    if not (isinstance(value, list) and fragment.startswith("[") and "\n" in fragment):
-        return written
-    array = tomlkit.parse(f"x = {fragment}")["x"]
-    items = parse(f"x = {fragment}")["x"]
-    for index in reversed(range(len(items))):
-        if not any(same(items[index], item) for item in value):
-            del array[index]
-            del items[index]
-    kept = tomlkit.item(array).as_string()
-    return kept if same(parse(f"x = {kept}")["x"], value) else written
+    if not gone:
+        return fragment
+    array = tomlkit.item(tomlkit.parse(f"x = {fragment}")["x"])
+    for index in reversed(gone):
+        del array[index]
+    return str(tomlkit.item(array).as_string())
 
 
 # --- removing ----------------------------------------------------------------------------------------------------
@@ -227,12 +238,27 @@ def _target(before: str | None, written: str, now: str, anchors: Collection[Path
     old, ours, found = (dict(leaves(parse(text))) for text in (before or "", written, now))
     target: dict[Path, Any] = {}
     for path in [*found, *(each for each in old if each not in found)]:
-        value = found.get(path, MISSING)
-        target[path] = old.get(path, MISSING) if same(value, ours.get(path, MISSING)) else value
+        target[path] = _taken_back(*(each.get(path, MISSING) for each in (old, ours, found)))
     target = {path: value for path, value in target.items() if value is not MISSING}
     if target:
         target = {**{path: ours[path] for path in anchors if path in ours and path not in old}, **target}
     return target
+
+
+def _taken_back(old: Any, ours: Any, found: Any) -> Any:
+    """The value before ours, unless it was changed since: then the newer one; of an array our own elements still go."""
+    if same(found, ours):
+        return old
+    before = [] if old is MISSING else old
+    if not all(isinstance(each, list) for each in (before, ours, found)) or same(before, ours):
+        return found
+    kept = [item for item in found if _among(item, before) or not _among(item, ours)]
+    missing = [item for item in before if not _among(item, ours) and not _among(item, found)]
+    return [*missing, *kept] or old
+
+
+def _among(item: Any, items: Iterable[Any]) -> bool:
+    return any(same(item, each) for each in items)
 
 
 def _revert_text(before: str | None, written: str, now: str, target: dict[Path, Any]) -> str:

@@ -1,4 +1,4 @@
-"""System users that packages' own scripts make and, as a rule, leave behind when they are purged."""
+"""The host's users: those that packages' own scripts make and, as a rule, leave behind, and the one who logged in."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from gpunode.host.machine import Machine
 from gpunode.host.reader import Reader
 
 USERS = "/etc/passwd"
+LOGIN = "/proc/self/loginuid"
+"""The kernel's own record: the number of the user who logged in, all ones where nobody did."""
 SYSTEM_UIDS = range(100, 1000)
-SCRIPTS = "/var/lib/dpkg/info"
 
 
 def system_users(reader: Reader) -> dict[str, int]:
@@ -20,13 +21,21 @@ def system_users(reader: Reader) -> dict[str, int]:
     return {name: uid for name, uid in users.items() if uid in SYSTEM_UIDS}
 
 
-def made_by(reader: Reader, packages: Iterable[str], users: Iterable[str]) -> list[str]:
-    """Of the users, those that the packages' install scripts name."""
-    texts = [
-        (reader.read(f"{SCRIPTS}/{package}.{script}") or b"").decode("utf-8", "replace")
-        for package in packages
-        for script in ("postinst", "preinst")
-    ]
+def login_uid(reader: Reader) -> str:
+    """The number of the user who logged in, as the kernel writes it; empty where it tells none."""
+    return (reader.read_text(LOGIN) or "").strip()
+
+
+def login_home(reader: Reader) -> str:
+    """The home of the user who logged in, whoever this process has become since (sudo, su); empty for a service, and for root."""
+    uid = login_uid(reader)
+    rows = [line.split(":") for line in (reader.read_text(USERS) or "").splitlines()]
+    return next((row[5] for row in rows if len(row) > 5 and row[2] == uid and uid != "0"), "")
+
+
+def named_in(scripts: Iterable[str], users: Iterable[str]) -> list[str]:
+    """Of the users, those that the texts of packages' install scripts name."""
+    texts = list(scripts)
     return [user for user in users if any(re.search(rf"(?<![\w-]){re.escape(user)}(?![\w-])", text) for text in texts)]
 
 

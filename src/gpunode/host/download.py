@@ -55,7 +55,7 @@ def _response(url: str, proxy: str | None, ca_bundle: str | None) -> Iterator[ht
         raise HostError(f"{url} is not https", hint="gpunode fetches over https alone")
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        context = _trust(ca_bundle)
+        context = trust(ca_bundle)
         with (
             httpx.Client(
                 verify=context,
@@ -82,7 +82,8 @@ def _require_https(asked: str, request: httpx.Request) -> None:
         raise HostError(f"{asked} leads to {request.url}, which is not https")
 
 
-def _trust(ca_bundle: str | None) -> ssl.SSLContext:
+def trust(ca_bundle: str | None) -> ssl.SSLContext:
+    """The system's trust, or a CA bundle in its place. Raises HostError."""
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
@@ -100,6 +101,8 @@ def _hint(reason: str) -> str:
         if "not yet valid" in reason or "expired" in reason:
             return "is this host's clock right? see `timedatectl`"
         return "add your CA to the system's trust store, or name it in the profile: network.ca_bundle"
+    if reason.startswith("407"):
+        return "the proxy asks for a user name, which no profile holds: name a proxy by network.proxy that lets this host through"
     if "Name or service not known" in reason or "name resolution" in reason:
         return "is there a network, and a name server? a proxy is set in the profile: network.proxy"
     return "is there a network? a proxy or a mirror is set in the profile: network.proxy, repositories"

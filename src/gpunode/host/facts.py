@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gpunode.catalog import Catalog
 from gpunode.catalog.model import Distribution, Flavour
 from gpunode.errors import HostError
+from gpunode.host import accounts, engines, systemd
+from gpunode.host.driver_facts import DriverFacts, gather_driver
+from gpunode.host.engines.base import FoundEngine
+from gpunode.host.packages import manager_named
 from gpunode.host.reader import Reader
+from gpunode.host.toolkit_facts import ToolkitFacts, gather_toolkits
 
 PCI = "/sys/bus/pci/devices"
 NVIDIA = "0x10de"
 DRIVER_VERSION = "/proc/driver/nvidia/version"
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-SEARCH_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/snap/bin")
+KUBELET_CONFIG = "/var/lib/kubelet/config.yaml"
+RUNS_PROGRAM = r"\bexec\b|auth-provider|\\"
+"""What a kubeconfig has where kubectl runs a program for a user's credentials; or a backslash, by which YAML can hide such a key."""
+CGROUP_DRIVER = r"^cgroupDriver:\s*[\"']?(systemd|cgroupfs)\b"
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,10 @@ class Archive:
 
 @dataclass(frozen=True)
 class Facts:
-    """A host at one moment. Everything in it was read, nothing was asked of a GPU. `free` is in bytes, of the root file system."""
+    """A host at one moment. Everything in it was read, nothing was asked of a GPU. `free` is in bytes, of the root file system.
+
+    `packages_refusal` says why no packages can be installed here; empty where they can.
+    """
 
     os_id: str
     os_version: str
@@ -59,7 +71,7 @@ class Facts:
     driver: LoadedDriver | None
     headers: bool
     secure_boot: bool | None
-    containerd: str
+    engines: Mapping[str, FoundEngine]
     flavour: Flavour
     kubectl: bool
     kubeconfig: str | None
@@ -70,7 +82,27 @@ class Facts:
     runfile_driver: bool = False
     initramfs: str = ""
     engine_unit: str = ""
+    cgroup_driver: str = ""
+    around_driver: DriverFacts | None = None
     archive: Archive | None = None
+    toolkits: ToolkitFacts = field(default_factory=ToolkitFacts)
+    packages_refusal: str = ""
+
+    @property
+    def cri(self) -> FoundEngine | None:
+        """The host's containerd, whoever brought it; None where there is none."""
+        return next((self.engines[name] for name in engines.CRI if name in self.engines), None)
+
+    @property
+    def containerd(self) -> str:
+        """The release of the host's containerd; empty where there is none."""
+        return self.cri.version if self.cri else ""
+
+    @property
+    def package_architecture(self) -> str:
+        """The architecture in the words of the distribution's packages."""
+        words = self.distribution.architectures if self.distribution else {}
+        return words.get(self.architecture, self.architecture)
 
     @property
     def libraries(self) -> str:
@@ -84,12 +116,12 @@ def gather(reader: Reader, catalog: Catalog, *, flavour: str = "auto", kubeconfi
     gpus, nvswitches = _pci(reader)
     layout = _flavour(reader, catalog, flavour)
     kernel = reader.kernel_release()
-    like = tuple(release.get("id_like", "").split())
+    distribution = catalog.distribution(release.get("id", ""), tuple(release.get("id_like", "").split()))
     return Facts(
         os_id=release.get("id", ""),
         os_version=release.get("version_id", ""),
         os_name=release.get("pretty_name", release.get("id", "an unnamed Linux")),
-        distribution=catalog.distribution(release.get("id", ""), like),
+        distribution=distribution,
         architecture=reader.architecture(),
         kernel=kernel,
         root=reader.is_root(),
@@ -99,26 +131,23 @@ def gather(reader: Reader, catalog: Catalog, *, flavour: str = "auto", kubeconfi
         driver=loaded_driver(reader),
         headers=reader.exists(f"/lib/modules/{kernel}/build"),
         secure_boot=_secure_boot(reader),
-        containerd=_containerd_version(reader),
+        engines=engines.found(reader, layout),
         flavour=layout,
-        kubectl=which(reader, layout.kubectl[0]) is not None,
+        kubectl=reader.which(layout.kubectl[0]) is not None,
         kubeconfig=_kubeconfig(reader, layout, kubeconfig),
         kubelet=reader.lstat(layout.device_plugins) is not None,
         hostname=(reader.read_text("/etc/hostname") or "").strip(),
         free=reader.free_bytes("/"),
         now=reader.now(),
-        runfile_driver=reader.exists("/usr/bin/nvidia-uninstall"),
-        initramfs=next((tool for tool in ("update-initramfs", "dracut") if which(reader, tool)), ""),
+        runfile_driver=reader.exists(catalog.runfile.uninstaller[0]),
+        initramfs=next((tool for tool in ("update-initramfs", "dracut") if reader.which(tool)), ""),
         engine_unit=_engine_unit(reader, layout),
+        cgroup_driver=_cgroup_driver(reader),
+        around_driver=gather_driver(reader, catalog, distribution),
+        toolkits=gather_toolkits(reader, catalog, distribution),
         archive=_archive(reader, release.get("version_codename", "")),
+        packages_refusal=manager_named(distribution.manager).refusal(reader) if distribution else "",
     )
-
-
-def which(reader: Reader, command: str) -> str | None:
-    """The full path of a command on the host's search path; None when it has none."""
-    if command.startswith("/"):
-        return command if reader.exists(command) else None
-    return next((path for folder in SEARCH_PATH if reader.exists(path := f"{folder}/{command}")), None)
 
 
 def loaded_driver(reader: Reader) -> LoadedDriver | None:
@@ -141,10 +170,19 @@ def _pci(reader: Reader) -> tuple[tuple[Gpu, ...], int]:
             continue
         kind = _line(reader, f"{folder}/class")
         if kind.startswith(("0x0300", "0x0302")):
-            gpus.append(Gpu(address, int(_line(reader, f"{folder}/device"), 16)))
+            gpus.append(Gpu(address, _device(reader, f"{folder}/device")))
         elif kind.startswith("0x0680"):
             switches += 1
     return tuple(gpus), switches
+
+
+def _device(reader: Reader, path: str) -> int:
+    """A device's number; 0, which no device has, for one that cannot be read."""
+    word = _line(reader, path)
+    if not re.fullmatch("0x[0-9a-f]{1,4}", word):
+        reader.note_unknown(path, f"{path} does not name a device: {word!r}")
+        return 0
+    return int(word, 16)
 
 
 def _line(reader: Reader, path: str) -> str:
@@ -166,18 +204,44 @@ def _flavour(reader: Reader, catalog: Catalog, wanted: str) -> Flavour:
 
 
 def _kubeconfig(reader: Reader, flavour: Flavour, wanted: str | None) -> str | None:
-    path = wanted or flavour.kubeconfig
+    """The profile's; where it names none the flavour's, root's own, or that of the user who logged in and became root."""
+    named = wanted or flavour.kubeconfig
+    if _is_readable(reader, named):
+        return named
+    homes = () if wanted else ("/root", accounts.login_home(reader))
+    return next((path for home in homes if home and _is_safe(reader, path := f"{home}/.kube/config")), None)
+
+
+def _is_safe(reader: Reader, path: str) -> bool:
+    """Whether a home's kubeconfig can be taken unasked: root's or the login user's own, and no program is run as it says."""
+    if not _is_readable(reader, path):  # first: of a home that is closed to us even the look at it is refused
+        return False
+    stat = reader.lstat(reader.realpath(path))
+    if stat is None or str(stat.uid) not in ("0", accounts.login_uid(reader)):
+        return False
+    return re.search(RUNS_PROGRAM, (reader.read(path) or b"").decode("utf-8", "replace")) is None
+
+
+def _is_readable(reader: Reader, path: str) -> bool:
     try:
-        return path if reader.read(path) is not None else None
+        return reader.read(path) is not None
     except HostError:  # it is root's, and we are not
-        return None
+        return False
 
 
 def _engine_unit(reader: Reader, flavour: Flavour) -> str:
     """The unit of the flavour that this host has; the first of them where it has none."""
-    folders = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/usr/local/lib/systemd/system")
-    found = [unit for unit in flavour.units if any(reader.exists(f"{folder}/{unit}") for folder in folders)]
-    return found[0] if found else flavour.units[0]
+    return next((unit for unit in flavour.units if systemd.unit_file(reader, unit)), flavour.units[0])
+
+
+def _cgroup_driver(reader: Reader) -> str:
+    """`systemd` or `cgroupfs` where the kubelet's configuration says so; empty where it leaves it open, or cannot be read."""
+    try:
+        text = (reader.read(KUBELET_CONFIG) or b"").decode("utf-8", "replace")
+    except HostError:
+        return ""
+    found = re.search(CGROUP_DRIVER, text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _archive(reader: Reader, codename: str) -> Archive | None:
@@ -215,12 +279,3 @@ def _secure_boot(reader: Reader) -> bool | None:
     """The last byte of the EFI variable: 1 is on. None on a machine that did not boot by EFI."""
     content = reader.read(SECURE_BOOT)
     return content[-1] == 1 if content else None
-
-
-def _containerd_version(reader: Reader) -> str:
-    """`containerd github.com/containerd/containerd 1.7.24~ds1 …` → `1.7.24`; empty when there is none."""
-    if which(reader, "containerd") is None:
-        return ""
-    output = reader.query_once(["containerd", "--version"])
-    found = re.search(r"\bv?(\d+\.\d+\.\d+)", output.stdout)
-    return found[1] if found else ""

@@ -18,11 +18,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpunode.errors import HostError
 from gpunode.host.machine import Machine
 from gpunode.host.state import RUNS
+
+if TYPE_CHECKING:
+    from gpunode.host.reader import Reader
 
 State = Literal["pending", "done", "failed"]
 Json = dict[str, Any]
@@ -151,17 +154,41 @@ class Journal:
         self._machine.append_durably(path_of(record.run), f"\n{text}\n".encode())
 
 
+def loaded_by(reader: Reader, unit: str, started: float) -> str:
+    """The digest of the configuration that a unit's running process, begun at `started`, has read, where gpunode started it.
+
+    Empty when somebody else did, or when the journal cannot be read: it is root's.
+    """
+    try:
+        runs = list(_load(reader))
+    except HostError:
+        return ""
+    for entry in (entry for record in runs for entry in record.entries):
+        intent = entry.intent
+        if intent.get("unit") == unit and intent.get("started") == started and "loaded" in intent:
+            return str(intent["loaded"])
+    return ""
+
+
 def path_of(run: str) -> str:
     """The journal file of a run."""
     return f"{RUNS}/{run}.jsonl"
 
 
-def _load(machine: Machine) -> Iterator[RunRecord]:
-    for name in machine.listdir(RUNS):
+def _load(files: Machine | Reader) -> Iterator[RunRecord]:
+    for name in files.listdir(RUNS):
         if name.removesuffix(".jsonl").isdigit():
-            record = _parse(name.removesuffix(".jsonl"), machine.read(f"{RUNS}/{name}"))
+            record = _parse(name.removesuffix(".jsonl"), _content(files, f"{RUNS}/{name}"))
             if record is not None:
                 yield record
+
+
+def _content(files: Machine | Reader, path: str) -> bytes:
+    try:
+        return files.read(path) or b""
+    except OSError as error:
+        wrong = f"the journal {path} cannot be read: {error.strerror or error}"
+        raise HostError(wrong, hint="see `dmesg` for the disk; nothing was changed") from None
 
 
 def _parse(run: str, content: bytes) -> RunRecord | None:
@@ -170,8 +197,10 @@ def _parse(run: str, content: bytes) -> RunRecord | None:
     for number, line in enumerate(content.split(b"\n"), start=1):
         try:
             event = json.loads(line or b"null")
-        except ValueError:  # torn by a crash: whatever it was to say had not been done
-            continue
+        except ValueError:
+            if line.strip(b"\0")[:1] in (b"", b"{"):  # torn by a crash: whatever it was to say had not been done
+                continue
+            raise _damaged(run, number) from None
         if event is None:
             continue
         try:
@@ -180,11 +209,15 @@ def _parse(run: str, content: bytes) -> RunRecord | None:
             elif record is not None:
                 _take(record, event)
         except (TypeError, KeyError, IndexError):
-            raise HostError(
-                f"{path_of(run)} line {number} does not follow from the lines before it: the file is damaged",
-                hint="restore it from a backup; nothing was changed",
-            ) from None
+            raise _damaged(run, number) from None
     return record
+
+
+def _damaged(run: str, number: int) -> HostError:
+    return HostError(
+        f"{path_of(run)} line {number} does not follow from the lines before it: the file is damaged",
+        hint="restore it from a backup; nothing was changed",
+    )
 
 
 def _take(record: RunRecord, event: Json) -> None:

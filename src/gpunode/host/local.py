@@ -9,12 +9,14 @@ import platform
 import stat as stat_module
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO
 
 from gpunode.errors import HostError, LockHeldError
 from gpunode.host import commands
 from gpunode.host import download as downloads
 from gpunode.host.machine import FileStat, Kind, OnBytes, OnLine, Output
+from gpunode.host.safety import others_can_write, trusted_ids
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 LOCK_WAIT_SECONDS = 2.0
@@ -27,34 +29,30 @@ class LocalMachine:
         # The probes are run by this interpreter with this process's module path: it may be a bundle of its own.
         self.python: tuple[str, ...] = (sys.executable, "-B")
         self.module_path = os.pathsep.join(path for path in sys.path if path)
+        self.looking_at = ""
 
     def read(self, path: str) -> bytes:
+        self.looking_at = path
         with open(path, "rb") as file:
             return file.read()
 
+    def stream(self, path: str) -> IO[bytes]:
+        self.looking_at = path
+        return open(path, "rb")
+
     def lstat(self, path: str) -> FileStat | None:
+        self.looking_at = path
         try:
-            found = os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return describe_stat(path)
         except OSError as error:
             raise HostError(f"cannot look at {path}: {error.strerror}") from None
-        kind = _kind(found.st_mode)
-        return FileStat(
-            kind=kind,
-            mode=stat_module.S_IMODE(found.st_mode),
-            uid=found.st_uid,
-            gid=found.st_gid,
-            size=found.st_size,
-            mtime=found.st_mtime,
-            target=os.readlink(path) if kind == "link" else "",
-            xattrs=_xattrs(path) if kind == "file" else {},
-        )
 
     def realpath(self, path: str) -> str:
+        self.looking_at = path
         return os.path.realpath(path)
 
     def listdir(self, path: str) -> list[str]:
+        self.looking_at = path
         try:
             return sorted(os.listdir(path))
         except (FileNotFoundError, NotADirectoryError):
@@ -76,13 +74,16 @@ class LocalMachine:
         timeout: float = 30.0,
         env: Mapping[str, str] | None = None,
         on_line: OnLine | None = None,
+        instead: Mapping[str, bytes] | None = None,
     ) -> Output:
+        self.looking_at = ""  # a command has a deadline of its own
         environment = _environment(env)
         if on_line is not None:
             return commands.run_streaming(argv, timeout=timeout, env=environment, on_line=on_line)
-        return commands.run(argv, stdin=stdin, timeout=timeout, env=environment)
+        return commands.run(argv, stdin=stdin, timeout=timeout, env=environment, instead=instead)
 
     def fetch(self, url: str, *, limit: int, proxy: str | None = None, ca_bundle: str | None = None) -> bytes:
+        self.looking_at = ""  # so has a server
         return downloads.fetch(url, limit=limit, proxy=proxy, ca_bundle=ca_bundle)
 
     def download(
@@ -111,12 +112,16 @@ class LocalMachine:
         time.sleep(seconds)
 
     def write_atomic(self, path: str, content: bytes, *, stat: FileStat, temporary: str) -> None:
+        self.write_stream(path, (content,), stat=stat, temporary=temporary)
+
+    def write_stream(self, path: str, chunks: Iterable[bytes], *, stat: FileStat, temporary: str) -> None:
         require_safe_folder(os.path.dirname(path))
-        with _explained("write", path):
+        with _explained("write", path), _gone_on_failure(temporary):
             self.remove(temporary)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                for chunk in chunks:
+                    file.write(chunk)
                 file.flush()
                 os.fchown(file.fileno(), stat.uid, stat.gid)
                 os.fchmod(file.fileno(), stat.mode)
@@ -160,7 +165,7 @@ class LocalMachine:
 
     def make_link(self, path: str, target: str, *, temporary: str) -> None:
         require_safe_folder(os.path.dirname(path))
-        with _explained("link", path):
+        with _explained("link", path), _gone_on_failure(temporary):
             self.remove(temporary)
             os.symlink(target, temporary)
             os.replace(temporary, path)
@@ -180,6 +185,25 @@ class LocalMachine:
             os.close(descriptor)
 
 
+def describe_stat(path: str) -> FileStat | None:
+    """What lies at a path of this machine, links not followed; None when nothing does. Raises OSError."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    kind = _kind(found.st_mode)
+    return FileStat(
+        kind=kind,
+        mode=stat_module.S_IMODE(found.st_mode),
+        uid=found.st_uid,
+        gid=found.st_gid,
+        size=found.st_size,
+        mtime=found.st_mtime,
+        target=os.readlink(path) if kind == "link" else "",
+        xattrs=_xattrs(path) if kind == "file" else {},
+    )
+
+
 def require_safe_folder(folder: str) -> None:
     """Refuse to write where somebody else could swap a path under root's hands.
 
@@ -187,15 +211,24 @@ def require_safe_folder(folder: str) -> None:
     """
     if os.geteuid() != 0:
         return
+    trusted = _trusted_groups()
     parts = os.path.realpath(folder).split("/")
     for count in range(1, len(parts) + 1):
         path = "/".join(parts[:count]) or "/"
         found = os.lstat(path)
-        if found.st_uid != 0 or found.st_mode & 0o022:
+        if others_can_write(found.st_mode, found.st_uid, found.st_gid, trusted):
             raise HostError(
                 f"refusing to write below {path}: others than root can change it",
                 hint=f"make {path} root's own and writable by root alone, or point the profile elsewhere",
             )
+
+
+def _trusted_groups() -> frozenset[int]:
+    try:
+        with open("/etc/group", encoding="utf-8", errors="replace") as file:
+            return trusted_ids(file.read())
+    except OSError:
+        return frozenset()
 
 
 def _kind(mode: int) -> Kind:
@@ -216,6 +249,17 @@ def _xattrs(path: str) -> dict[str, bytes]:
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     base = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
     return {**base, **(extra or {})}
+
+
+@contextlib.contextmanager
+def _gone_on_failure(temporary: str) -> Iterator[None]:
+    """What was prepared beside a file and could not take its place is not left there."""
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 @contextlib.contextmanager

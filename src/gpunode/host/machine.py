@@ -6,10 +6,10 @@ Everything above speaks to `Reader` and `Writer`, never to this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import IO, Literal, Protocol
 
 Kind = Literal["file", "directory", "link", "other"]
 OnLine = Callable[[str], None]
@@ -57,9 +57,14 @@ class Machine(Protocol):
     """The command that runs this product's own Python modules (`-m gpunode.probes.…`)."""
     module_path: str
     """Where that command finds them: its PYTHONPATH, and no other command's."""
+    looking_at: str
+    """The path that was asked last: where a look stands that does not come to its end. Empty while a command runs."""
 
     def read(self, path: str) -> bytes:
         """The content of a regular file, links followed. Raises OSError."""
+
+    def stream(self, path: str) -> IO[bytes]:
+        """A regular file opened for reading: one that may be too large to be read at once. Raises OSError."""
 
     def lstat(self, path: str) -> FileStat | None:
         """The path itself, links not followed; None when there is nothing."""
@@ -81,8 +86,12 @@ class Machine(Protocol):
         timeout: float = 30.0,
         env: Mapping[str, str] | None = None,
         on_line: OnLine | None = None,
+        instead: Mapping[str, bytes] | None = None,
     ) -> Output:
-        """Run a command to its end. Raises HostError when it outlasts `timeout` seconds."""
+        """Run a command to its end. Raises HostError when it outlasts `timeout` seconds.
+
+        `instead` holds contents by path or mark: where the command line, `stdin` or a later content names it, that content is read.
+        """
 
     def fetch(self, url: str, *, limit: int, proxy: str | None = None, ca_bundle: str | None = None) -> bytes:
         """The body at an https address, at most `limit` bytes. Raises HostError."""
@@ -112,6 +121,9 @@ class Machine(Protocol):
 
     def write_atomic(self, path: str, content: bytes, *, stat: FileStat, temporary: str) -> None:
         """Replace a file in one step through `temporary` (same directory), durable when it returns."""
+
+    def write_stream(self, path: str, chunks: Iterable[bytes], *, stat: FileStat, temporary: str) -> None:
+        """As `write_atomic`, from chunks as they come; what they raise leaves the path as it was."""
 
     def append_durably(self, path: str, content: bytes) -> None:
         """Append to a file of gpunode's own state and wait until the disk has it."""

@@ -8,10 +8,13 @@ from gpunode.host.reader import Reader
 
 MODPROBE_SECONDS = 120.0
 
+UNSIGNED = "Secure Boot refuses an unsigned module: enrol the key (mokutil --import), or use signed modules"
 HINTS = (
+    ("Key was rejected by service", UNSIGNED),
+    ("Required key not available", UNSIGNED),
     (
-        "Key was rejected by service",
-        "Secure Boot refuses an unsigned module: enrol the key (mokutil --import), or use signed modules",
+        "Operation not permitted",
+        "the kernel takes no modules: locked down (`dmesg | grep -i lockdown`), kernel.modules_disabled, or a container",
     ),
     ("not found in directory", "no module was built for the running kernel: see `dkms status`"),
     ("No such device", "the module found no GPU that it supports: see `dmesg | grep NVRM`"),

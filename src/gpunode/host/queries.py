@@ -14,15 +14,33 @@ READ_ONLY: tuple[tuple[str, ...], ...] = (
     ("apt-mark", "showhold"),
     ("apt-mark", "showmanual"),
     ("apt-mark", "showauto"),
+    ("rpm", "--query"),
+    ("dnf", "repoquery"),
+    ("dnf", "module", "list"),
+    ("dnf", "history", "info"),
+    ("dnf", "--assumeno", "shell"),
+    ("dnf", "--assumeno", "do"),
+    ("zypper", "--non-interactive", "--no-refresh", "--xmlout", "search"),
+    ("zypper", "--non-interactive", "--no-refresh", "--xmlout", "install", "--dry-run"),
     ("systemctl", "show"),
     ("systemctl", "is-enabled"),
     ("journalctl", "--unit"),
+    ("journalctl", "--dmesg"),
+    ("dmesg", "--time-format=iso"),
     ("modinfo",),
     ("ldconfig", "-p"),
     ("containerd", "--version"),
     ("containerd", "config", "default"),
     ("containerd", "config", "dump"),
     ("ctr", "version"),
+    ("gpgv",),
+    ("sqv",),
+    ("crio", "--version"),
+    ("docker", "--context", "default", "info"),
+    ("docker", "--version"),
+    ("dockerd", "--validate"),
+    ("dockerd", "--version"),
+    ("podman", "--version"),
 )
 """Prefixes of read-only commands; an absolute path counts by its last component."""
 
@@ -37,10 +55,14 @@ def is_read_only(argv: Sequence[str]) -> bool:
     """
     name = argv[0].rsplit("/", 1)[-1]
     words = (name, *argv[1:])
+    if "ctr" in words[:2] and words[-2:] == ("images", "ls"):
+        return True
     if name in KUBECTL:
         return _kubectl_reads(words[2:] if words[1:2] == ("kubectl",) else words[1:])
     if words[:2] == ("containerd", "--config"):
         return words[3:] == ("config", "dump")
+    if words[:2] == ("crio", "--config"):
+        return words[3:] == ("--config-dir", "", "config")
     return any(words[: len(prefix)] == prefix for prefix in READ_ONLY)
 
 

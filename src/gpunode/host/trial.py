@@ -32,12 +32,17 @@ class Trial(Reader):
         super().__init__(machine, network)
         self._name = f"{CONTAINERS}{os.getpid()}"
 
-    def run_container(self, ctr: tuple[str, ...], *, image: str, runtime: str, timeout: float) -> Output:
-        """Run an image once through an OCI runtime with all GPUs asked for. Raises HostError when it does not end in time."""
+    def run_container(
+        self, ctr: tuple[str, ...], *, image: str, runtime: str = "", device: str = "", timeout: float
+    ) -> Output:
+        """Run an image once with GPUs: all of them through an OCI runtime, or one by its CDI name.
+
+        Raises HostError when it does not end in time.
+        """
+        access = [f"--device={device}"] if device else [f"--runc-binary={runtime}", "--env=NVIDIA_VISIBLE_DEVICES=all"]
         with self._image(ctr, image):
-            words = ["run", "--rm", f"--runc-binary={runtime}", "--env=NVIDIA_VISIBLE_DEVICES=all", image, self._name]
             try:
-                return self._machine.run([*ctr, *words], timeout=timeout)
+                return self._machine.run([*ctr, "run", "--rm", *access, image, self._name], timeout=timeout)
             finally:
                 self._remove_container(ctr, self._name)
 

@@ -36,16 +36,24 @@ ENVIRONMENT = {
 }
 
 
+def _heed_interrupts() -> None:
+    """A job in the background of a script ignores SIGINT, and would hand that on: a command on a host is to end of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class LabHost:
     """One throw-away host. Make it with `create`, or get back one that is up with `open`; a context manager destroys it.
 
     `root` is its tree as this machine sees it: write there only while the host is down.
     """
 
-    def __init__(self, name: str, address: str, layers: Sequence[Path]) -> None:
+    def __init__(
+        self, name: str, address: str, layers: Sequence[Path], private: Sequence[str] = (), own_network: bool = False
+    ) -> None:
         if not NAME.fullmatch(name):
             raise LabError(f"{name!r} is no host name: lower-case letters, digits and hyphens, at most 63")
         self.name, self.address, self.layers = name, address, tuple(layers)
+        self.private, self.own_network = (*PRIVATE, *private), own_network
         self.folder = HOSTS / name
         self.root = self.folder / "root"
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -53,19 +61,27 @@ class LabHost:
 
     @classmethod
     def create(
-        cls, name: str, *, layers: Sequence[Path], prepare: Sequence[Prepare] = (), address: str | None = None
+        cls,
+        name: str,
+        *,
+        layers: Sequence[Path],
+        prepare: Sequence[Prepare] = (),
+        address: str | None = None,
+        private: Sequence[str] = (),
+        own_network: bool = False,
     ) -> "LabHost":
         """Make a host on `layers` (bottom first), run the `prepare` functions on its root; a host of that name goes first.
 
-        `address` is its own loopback address; by default the lowest free 127.0.0.N. Raises LabError.
+        `address` is its own loopback address; by default the lowest free 127.0.0.N. `private` are folders, named from the root, that
+        must not lie on an overlay, besides PRIVATE. A host with `own_network` reaches nobody but itself, and may do with the
+        kernel's network settings as it likes. Raises LabError.
         """
         prepare_folders()
         cls.remove(name)
         with lock("hosts"):
-            host = cls(name, address or _free_address(), layers)
+            host = cls(name, address or _free_address(), layers, private, own_network)
             host.folder.mkdir()
-            record = {"address": host.address, "layers": [str(layer) for layer in layers]}
-            (host.folder / "host.json").write_text(json.dumps(record))
+            (host.folder / "host.json").write_text(host._record())
         try:
             host._mount()
             outfit(host.root, name, host.address)
@@ -83,17 +99,25 @@ class LabHost:
             record = json.loads((HOSTS / name / "host.json").read_text())
         except FileNotFoundError as error:
             raise LabError(f"there is no lab host {name}") from error
-        return cls(name, record["address"], [Path(layer) for layer in record["layers"]])
+        layers = [Path(layer) for layer in record["layers"]]
+        return cls(name, record["address"], layers, record.get("private", ()), record.get("own_network", False))
 
     @classmethod
     def remove(cls, name: str) -> None:
         """Leave nothing of a host of this name, however much of it there is. Raises LabError."""
         cls(name, "", ()).destroy()
 
+    def _record(self) -> str:
+        """What `open` needs to know of a host."""
+        layers, private = [str(layer) for layer in self.layers], self.private[len(PRIVATE) :]
+        return json.dumps(
+            {"address": self.address, "layers": layers, "private": private, "own_network": self.own_network}
+        )
+
     def _mount(self) -> None:
         own = self.folder
         mount_overlay(self.layers, upper=own / "upper", work=own / "work", root=self.root, throw_away=True)
-        for path in PRIVATE:
+        for path in self.private:
             (self.folder / "private" / path).mkdir(parents=True)
             (self.root / path).mkdir(parents=True, exist_ok=True)
 
@@ -127,7 +151,8 @@ class LabHost:
         options += ["--resolv-conf=off", "--timezone=off", "--capability=all"]
         options += ["--system-call-filter=@keyring bpf @mount"]  # runc and the emulation's tmpfs mounts
         options += [f"--machine={self.name}", f"--hostname={self.name}", f"--directory={self.root}"]
-        binds = [f"--bind={self.folder / 'private' / path}:/{path}" for path in PRIVATE]
+        options += ["--private-network", "--tmpfs=/sys/module"] if self.own_network else []
+        binds = [f"--bind={self.folder / 'private' / path}:/{path}" for path in self.private]
         return ["systemd-nspawn", *options, *binds]
 
     def is_up(self) -> bool:
@@ -269,6 +294,7 @@ class LabHost:
             errors="replace",
             umask=0o022,
             start_new_session=True,  # so that it can be killed as a group
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - it takes no lock
         )
 
     def _find_leader(self) -> int:

@@ -77,10 +77,12 @@ def program_files(program: Path, path: str) -> dict[str, bytes]:
 def cuda_vector_add(folder: Path, reference: str = VECTOR_ADD, *, ptx: Path = mocklibs.PTX_FILE) -> Path:
     """The image of NVIDIA's vectorAdd sample: a program that adds two vectors by the kernel in `ptx`.
 
-    Like NVIDIA's, it carries no driver library: the container runtime brings it. Raises MockBuildError.
+    Like NVIDIA's, it carries no driver library: the container runtime brings it. nvidia-smi, which NVIDIA's runtime brings
+    too, is in the image. Raises MockBuildError.
     """
     program = "/cuda-samples/vectorAdd"
     files = program_files(mocklibs.build_sample(folder, ptx), program)
+    files |= program_files(mocklibs.build_lister(folder), "/usr/bin/nvidia-smi")
     return oci_archive(files, reference=reference, entrypoint=[program], env=GPU_ENVIRONMENT, folder=folder)
 
 

@@ -14,6 +14,12 @@ from gpunode.lab.paths import HOSTS, LAYERS
 
 LOCAL_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 
+FRESH = "trixie"  # the Debian of a host that is asked for no other
+
+# What that release's installer does to a root, and its packages do not: /bin, /lib and /sbin are links into /usr.
+MERGED = 'for name in bin sbin lib lib32 lib64 libx32; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
+HOOKS = {"bullseye": (f"--setup-hook={MERGED}",)}
+
 KEPT = 5  # layers of one kind: every edit of the product's source makes a new one
 
 # A small server with a container engine and kubectl, as an operator hands it to the provisioner.
@@ -23,7 +29,8 @@ BASE_PACKAGES = (
     "sudo",  # every server has it; DKMS recommends it, and it refuses to be removed again where root has no password
 )
 # What a driver installation pulls in: downloaded, not installed, so that installing it is real and takes no network.
-WARM_PACKAGES = ("gcc", "make", "libc6-dev", "dkms")
+COMPILER = ("gcc", "make", "libc6-dev")
+WARM_PACKAGES = (*COMPILER, "dkms")
 
 
 def build(kind: str, what: str, inputs: object, below: Sequence[Path], make: Callable[[Path], None]) -> Path:
@@ -77,11 +84,11 @@ def _clear(site: Path) -> None:
         shutil.rmtree(site)
 
 
-def base(suite: str = "trixie") -> Path:
+def base(suite: str = FRESH) -> Path:
     """Return the layer with a bootable Debian of this suite, installed from the mirror that this machine itself uses."""
-    mirror, options = debian_mirror(), apt_options()
+    mirror, options, hooks = debian_mirror(), apt_options(), HOOKS.get(suite, ())
     authorities = sorted(path.name for path in LOCAL_AUTHORITIES.glob("*.crt"))
-    inputs = [suite, BASE_PACKAGES, mirror, options, authorities]
+    inputs = [suite, BASE_PACKAGES, mirror, options, authorities, *hooks]
 
     def make(root: Path) -> None:
         command(
@@ -92,6 +99,7 @@ def base(suite: str = "trixie") -> Path:
             "--variant=minbase",
             f"--include={','.join(BASE_PACKAGES)}",
             *(f"--aptopt={option}" for option in options),
+            *hooks,
             *(suite, root, f"deb {mirror} {suite} main"),
         )
         _write_sources(root, mirror, suite)
@@ -129,6 +137,15 @@ def warm(below: Path) -> Path:
         run_in(root, "apt-get", "--quiet", "--yes", "--download-only", "install", *WARM_PACKAGES)
 
     return build("warm", "downloading a compiler and DKMS for later (once)", WARM_PACKAGES, [below], make)
+
+
+def compiler(below: Sequence[Path]) -> Path:
+    """Return the layer on `below` (bottom first, a warm one among them) in which COMPILER is installed."""
+
+    def make(root: Path) -> None:
+        run_in(root, "apt-get", "--quiet", "--yes", "--no-install-recommends", "install", *COMPILER)
+
+    return build("compiler", "installing a compiler (once)", COMPILER, below, make)
 
 
 def debian_mirror() -> str:

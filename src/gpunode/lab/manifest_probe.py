@@ -35,7 +35,7 @@ def describe(path: str) -> Fields:
     }
     if kind == stat.S_IFREG:
         with open(path, "rb") as file:
-            fields["content"] = hashlib.file_digest(file, "sha1").hexdigest()
+            fields["content"] = hashlib.sha1(file.read()).hexdigest()
     elif kind == stat.S_IFLNK:
         fields["target"] = os.readlink(path)
     elif kind in (stat.S_IFCHR, stat.S_IFBLK):

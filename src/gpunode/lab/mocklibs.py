@@ -50,6 +50,12 @@ def build_sample(folder: Path, ptx: Path = PTX_FILE) -> Path:
     return _compiled(folder / f"vectorAdd-{_digest(*arguments, ptx.read_text())}", arguments)
 
 
+def build_lister(folder: Path) -> Path:
+    """Compile what stands for `nvidia-smi -L` in containers and return its path. Raises MockBuildError."""
+    arguments = (str(MOCKS / "list_gpus.c"),)
+    return _compiled(folder / f"nvidia-smi-{_digest(*arguments)}", arguments)
+
+
 def _library(name: str, sources: tuple[str, ...], version: str, flags: tuple[str, ...], folder: Path) -> Path:
     soname = f"-Wl,-soname,{name}.1"
     arguments = (*_SHARED, *flags, soname, *(str(MOCKS / source) for source in sources))

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from gpunode.lab import gpu, images, layers, mirror, product
+from gpunode.lab import engines, gpu, images, kernel, layers, mirror, preinstalled, product
 from gpunode.lab.host import LabHost, Prepare
 from gpunode.lab.kubernetes import image, setup
 from gpunode.lab.paths import CACHE
@@ -11,24 +11,61 @@ from gpunode.lab.paths import CACHE
 IMAGES = CACHE / "images"
 
 
-def create_node(name: str, *, cluster: bool = True, devices: tuple[str, ...] = ("10de:2330",)) -> LabHost:
+def create_node(
+    name: str,
+    *,
+    cluster: bool = True,
+    devices: tuple[str, ...] = ("10de:2330",),
+    engine: str = engines.FRESH,
+    driver: str = "",
+    suite: str = layers.FRESH,
+    release: str = "",
+    own_network: bool = False,
+    compiler: bool = False,
+) -> LabHost:
     """Make a lab GPU node with the product on it, not yet booted; a host of that name goes first. Raises LabError.
 
-    `cluster` says whether it is a node of a Kubernetes cluster; `devices` are its GPUs by PCI id.
+    `cluster` says whether it is a node of a Kubernetes cluster; `devices` are its GPUs by PCI id; `engine` is its container
+    engine, one of engines.ENGINES; `driver` is the version of one that it is delivered with. `suite` is its Debian release, and
+    `release` the kernel that it seems to run, this machine's where it is empty. A host with `own_network` reaches itself alone.
+    One with a `compiler` has it from the start: installing it is the longest part of an apply.
     """
-    base = layers.base()
-    stack = [base, layers.warm(base), *product.product(base)]
+    wanted = engines.engine(engine)
+    base = layers.base(suite)
+    debian = [base, layers.warm(base)]
+    debian += [layers.compiler(debian)] if compiler else []
+    stack = [*debian, *engines.layer(engine, debian), *product.product(base, suite)]
 
     def emulated_gpus(root: Path, _address: str) -> None:
         gpu.prepare(root, devices)
 
     def emulated_cluster(root: Path, address: str) -> None:
-        setup.prepare(root, address, images=_images(stack))
+        setup.prepare(root, address, images=sample_images(stack if suite == layers.FRESH else _fresh_stack()))
 
-    emulation: list[Prepare] = [emulated_gpus, mirror.prepare, _keep_containerd_default]
+    def servers(root: Path, address: str) -> None:
+        mirror.prepare(root, address, suite=suite)
+
+    def delivered_driver(root: Path, _address: str) -> None:
+        preinstalled.prepare(root, driver)
+
+    def other_kernel(root: Path, _address: str) -> None:
+        kernel.prepare(root, release)
+
+    emulation: list[Prepare] = [emulated_gpus, servers, _keep_containerd_default]
+    if driver:
+        emulation.append(delivered_driver)
+    if release:
+        emulation.append(other_kernel)
     if cluster:
         emulation.append(emulated_cluster)
-    return LabHost.create(name, layers=stack, prepare=emulation)
+    alone = own_network or wanted.own_network
+    return LabHost.create(name, layers=stack, prepare=emulation, private=wanted.private, own_network=alone)
+
+
+def _fresh_stack() -> list[Path]:
+    """What images are made of: they come from a registry, whatever the host that runs them."""
+    base = layers.base()
+    return [base, layers.warm(base), *product.product(base)]
 
 
 def _keep_containerd_default(root: Path, _address: str) -> None:
@@ -38,7 +75,7 @@ def _keep_containerd_default(root: Path, _address: str) -> None:
     shutil.copyfile(root / "etc/containerd/config.toml", folder / "config.toml")
 
 
-def _images(stack: list[Path]) -> list[Path]:
-    """What a registry would hand out, were there one: NVIDIA's sample and device plugin, in name."""
+def sample_images(stack: list[Path]) -> list[Path]:
+    """Archives of what a registry would hand out, were there one: NVIDIA's sample and device plugin, in name."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     return [images.cuda_vector_add(IMAGES), image.device_plugin(stack, IMAGES)]

@@ -6,25 +6,25 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import gpunode
-from gpunode.lab import LabError
+from gpunode.lab import LabError, interpreter
 from gpunode.lab.layers import build
-from gpunode.lab.machine import command, run_in
+from gpunode.lab.machine import command
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-HOST_PYTHON = "3.13"  # trixie's
 LIBRARIES, SOURCE, COMMAND = "opt/gpunode/lib", "opt/gpunode/src", "usr/local/bin/gpunode"
 
 PACKAGE = Path(gpunode.__file__).parent
 PROJECT = PACKAGE.parent.parent  # the checkout, when this runs from one
 
-WRAPPER = f"""#!/usr/bin/python3
+WRAPPER = f"""#!/{interpreter.PYTHON}
 import sys
 
 sys.path[0:0] = ["/{SOURCE}", "/{LIBRARIES}"]
@@ -34,26 +34,27 @@ sys.exit(main())
 """
 
 
-def product(below: Path) -> list[Path]:
-    """Return the layers with the product on a Debian layer, bottom first: its dependencies, then its source."""
-    libraries = dependencies(below)
-    return [libraries, source(below)]
+def product(below: Path, suite: str = "trixie") -> list[Path]:
+    """Return the layers with the product on a Debian layer of this suite, bottom first: its Python, its dependencies, its source."""
+    python = interpreter.layer(below, suite)
+    ready = [below, python]
+    return [python, dependencies(ready, suite), source(ready)]
 
 
-def dependencies(below: Path) -> Path:
-    """Return the layer with the product's and the lab's wheels for the host's Python, in /opt/gpunode/lib."""
-    arguments = pip_arguments()
+def dependencies(below: Sequence[Path], suite: str) -> Path:
+    """Return the layer with the product's and the lab's wheels for the suite's Python, in /opt/gpunode/lib."""
+    arguments = pip_arguments(suite)
     pinned = [Path(word).read_text() for word in arguments if word.endswith(".txt")]
 
     def make(root: Path) -> None:
         command(sys.executable, "-m", "pip", "install", "--quiet", "--target", root / LIBRARIES, *arguments)
-        _compile(root, LIBRARIES)
+        interpreter.byte_compile(root, LIBRARIES)
 
     what = "installing the product's dependencies for the lab host (once)"
-    return build("libraries", what, [arguments, pinned, HOST_PYTHON], [below], make)
+    return build("libraries", what, [arguments, pinned], below, make)
 
 
-def source(below: Path) -> Path:
+def source(below: Sequence[Path]) -> Path:
     """Return the layer with this checkout's source in /opt/gpunode/src and the command in /usr/local/bin."""
     digest = _digest(PACKAGE)
 
@@ -62,17 +63,12 @@ def source(below: Path) -> Path:
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         if _digest(copy) != digest:
             raise LabError("the source changed while it was copied into the lab: try again")
-        _compile(root, SOURCE)
+        interpreter.byte_compile(root, SOURCE)
         wrapper = root / COMMAND
         wrapper.write_text(WRAPPER)
         wrapper.chmod(0o755)
 
-    return build("source", "laying in the product's source", [digest, WRAPPER], [below], make)
-
-
-def _compile(root: Path, folder: str) -> None:
-    """Byte-compile with the host's own Python, so that no run on the host writes there."""
-    run_in(root, "/usr/bin/python3", "-m", "compileall", "-q", "-j", "0", f"/{folder}")
+    return build("source", "laying in the product's source", [digest, WRAPPER], below, make)
 
 
 def _digest(package: Path) -> str:
@@ -84,20 +80,21 @@ def _digest(package: Path) -> str:
     return digest.hexdigest()
 
 
-def pip_arguments() -> list[str]:
-    """Return what pip is told: the host's Python and platform, and the requirements, pinned by hash where they are."""
-    target = ["--only-binary=:all:", f"--python-version={HOST_PYTHON}", "--implementation=cp"]
-    target += [f"--platform={tag}" for tag in platform_tags(platform.machine())]
+def pip_arguments(suite: str) -> list[str]:
+    """Return what pip is told: the suite's Python and platform, and the requirements, pinned by hash where they are."""
+    python, glibc = interpreter.VERSIONS[suite]
+    target = ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp"]
+    target += [f"--platform={tag}" for tag in platform_tags(platform.machine(), glibc)]
     pinned = PROJECT / "requirements" / "lab-host.txt"
     if pinned.is_file():
         return [*target, "--require-hashes", "--requirement", str(pinned)]
     return [*target, *requirements()]
 
 
-def platform_tags(machine: str) -> list[str]:
-    """Return the wheel platforms that glibc 2.41 (trixie) can load, newest first; pip does not derive older from newer."""
+def platform_tags(machine: str, glibc: int) -> list[str]:
+    """Return the wheel platforms that glibc 2.`glibc` can load, newest first; pip does not derive older from newer."""
     oldest = 5 if machine == "x86_64" else 17
-    return [f"manylinux_2_{minor}_{machine}" for minor in range(41, oldest - 1, -1)] + [f"manylinux2014_{machine}"]
+    return [f"manylinux_2_{minor}_{machine}" for minor in range(glibc, oldest - 1, -1)] + [f"manylinux2014_{machine}"]
 
 
 def requirements() -> list[str]:

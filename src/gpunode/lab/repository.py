@@ -30,12 +30,15 @@ class Signing:
 
     Without arguments nothing is. `other_key`: signed with a key that is not the published one. `expired_key`: the
     published key is the right one, but it expired in February 2025. `valid_until`: end of the Release file's life; one
-    in the past makes apt call it expired. `tampered`: names of packages whose file differs from what the index says.
+    in the past makes apt call it expired. `date` is the Release file's own, and `signed_at` when it was signed: later than now, they
+    are what a host sees whose clock has stayed behind. `tampered`: names of packages whose file differs from what the index says.
     """
 
     other_key: bool = False
     expired_key: bool = False
     valid_until: datetime | None = None
+    date: datetime | None = None
+    signed_at: datetime | None = None
     tampered: frozenset[str] = frozenset()
 
 
@@ -60,9 +63,10 @@ class Key:
             return self._expired_twin().public(armor=armor)
         return self._gpg("--export", *(["--armor"] if armor else []))
 
-    def sign(self, document: Path, target: Path, mode: str) -> None:
-        """Sign a file into `target`; mode is gpg's "--clearsign" or "--detach-sign" (armored)."""
-        self._gpg("--yes", "--armor", "--digest-algo", "SHA256", "--output", str(target), mode, str(document))
+    def sign(self, document: Path, target: Path, mode: str, at: datetime | None = None) -> None:
+        """Sign a file into `target`, as if at the moment `at`; mode is gpg's "--clearsign" or "--detach-sign" (armored)."""
+        clock = ("--faked-system-time", at.strftime("%Y%m%dT%H%M%S")) if at else ()
+        self._gpg(*clock, "--yes", "--armor", "--digest-algo", "SHA256", "--output", str(target), mode, str(document))
         target.chmod(0o644)
 
     def _make(self) -> None:
@@ -127,11 +131,13 @@ class Repository:
         """Write the packages, their index and the signed Release files, replacing what is there."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        stanzas = [self._add(deb) for deb in debs]
+        published = list(debs)
+        stanzas = [self._add(deb) for deb in published]
         index = "\n".join(stanzas).encode()
         (self.folder / "Packages").write_bytes(index)
         (self.folder / "Packages.gz").write_bytes(gzip.compress(index, mtime=0))
-        (self.folder / "Release").write_text(self._release())
+        architectures = sorted({deb.architecture for deb in published} - {"all"})
+        (self.folder / "Release").write_text(self._release(architectures))
         self._sign()
 
     def _add(self, deb: Deb) -> str:
@@ -144,12 +150,12 @@ class Repository:
         sums = f"Filename: ./{deb.filename}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
         return deb.control_text() + sums
 
-    def _release(self) -> str:
+    def _release(self, architectures: list[str]) -> str:
         # A signature's clock and a reader's may differ by a little: an hour in the past is safe for both.
         now = datetime.now(timezone.utc) - timedelta(hours=1)
         until = self.signing.valid_until
-        date = min(now, until - timedelta(days=7)) if until else now
-        lines = ["Origin: NVIDIA", "Label: NVIDIA", "Architectures: amd64", f"Date: {_rfc(date)}"]
+        date = self.signing.date or (min(now, until - timedelta(days=7)) if until else now)
+        lines = ["Origin: NVIDIA", "Label: NVIDIA", f"Architectures: {' '.join(architectures)}", f"Date: {_rfc(date)}"]
         if until:
             lines.append(f"Valid-Until: {_rfc(until)}")
         lines.append("SHA256:")
@@ -160,9 +166,9 @@ class Repository:
 
     def _sign(self) -> None:
         key = Key(self.cache / "signing" / "other", "somebody else") if self.signing.other_key else self.key
-        release = self.folder / "Release"
-        key.sign(release, self.folder / "InRelease", "--clearsign")
-        key.sign(release, self.folder / "Release.gpg", "--detach-sign")
+        release, at = self.folder / "Release", self.signing.signed_at
+        key.sign(release, self.folder / "InRelease", "--clearsign", at)
+        key.sign(release, self.folder / "Release.gpg", "--detach-sign", at)
 
 
 def _rfc(moment: datetime) -> str:

@@ -1,15 +1,11 @@
-"""The stub packages and runfiles of NVIDIA's names: data of the folder stubs/ turned into packages.
+"""The stub packages of NVIDIA's names: data of the folder stubs/ turned into packages.
 
 What they hold is declared in stubs/packages.toml; nothing here knows a package by name.
 """
 
-import gzip
-import io
 import os
 import re
-import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -17,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunode.lab import LabError, mocklibs
-from gpunode.lab.debs import EPOCH, Deb
+from gpunode.lab.debs import Deb
 from gpunode.lab.machine import command
 
 if sys.version_info >= (3, 11):
@@ -29,15 +25,6 @@ else:
 PLAIN_LIBRARIES = {
     "libcudart.so": ("libcudart.so.{major}", "cudaRuntimeGetVersion"),
     "libnvidia-container.so": ("libnvidia-container.so.1", "nvc_version"),
-}
-# What the installer of a runfile carries, by the stub file that it is made of.
-RUNFILE_PAYLOAD = {
-    "nvidia-smi": "nvidia-smi",
-    "nvidia-modprobe": "nvidia-modprobe",
-    "nvidia-persistenced": "nvidia-persistenced",
-    "build": "dkms-build",
-    "nvidia-installer": "nvidia-installer",
-    "modules-load.conf": "modules-load.conf",
 }
 
 
@@ -66,19 +53,10 @@ def driver_versions() -> list[str]:
     return [words["upstream"] for words in _versions(_declared()["families"]["driver"])]
 
 
-def runfile(version: str, libraries: Path) -> bytes:
-    """A driver runfile of this version: a shell script with the installer and its files behind it.
-
-    The same version gives the same bytes, so that its SHA-256 can be pinned.
-    """
-    words = {"upstream": version, "license": "@license@"}
-    payload = {name: _fill(_stub(stub), words).encode() for name, stub in RUNFILE_PAYLOAD.items()}
-    for name in ("libcuda.so", "libnvidia-ml.so"):
-        payload[f"{name}.{version}"] = _library(name, words, libraries)
-    archive = _archive(payload)
-    header = _stub("runfile-header")
-    words |= {"size": str(len(archive)), "cksum": _cksum(archive), "lines": str(header.count("\n") + 1)}
-    return _fill(header, words).encode() + archive
+def toolkits() -> list[dict[str, str]]:
+    """The words of each CUDA toolkit that there are stubs of: release, nvcc, runtime, branch …"""
+    families = _declared()["families"]
+    return [words for name, family in families.items() if name.startswith("cuda-") for words in _versions(family)]
 
 
 def _declared() -> dict[str, Any]:
@@ -103,7 +81,7 @@ def _package(entry: Mapping[str, Any], family_words: Mapping[str, str], librarie
         return tuple(text.format_map(words) for text in entry.get(key, ()))
 
     contents = {
-        path.format_map(words): _content(kind, words, libraries) for path, kind in entry.get("files", {}).items()
+        path.format_map(words): content(kind, words, libraries) for path, kind in entry.get("files", {}).items()
     }
     return Deb(
         name=entry["name"].format_map(words),
@@ -121,7 +99,8 @@ def _package(entry: Mapping[str, Any], family_words: Mapping[str, str], librarie
     )
 
 
-def _content(kind: str, words: Mapping[str, str], libraries: Path) -> bytes:
+def content(kind: str, words: Mapping[str, str], libraries: Path) -> bytes:
+    """What a file is made of, by the word for it in the declaration. `libraries` is as in `packages`. Raises StubError."""
     source, _, name = kind.rpartition(":")
     if source == "library":
         return _library(name, words, libraries)
@@ -158,19 +137,3 @@ def _plain_library(soname: str, symbol: str, folder: Path) -> bytes:
             command(*compiler, stdin=f"int {symbol}(void) {{ return 0; }}\n")
             made.replace(target)
     return target.read_bytes()
-
-
-def _archive(payload: Mapping[str, bytes]) -> bytes:
-    plain = io.BytesIO()
-    with tarfile.open(fileobj=plain, mode="w") as tar:
-        for name, data in sorted(payload.items()):
-            member = tarfile.TarInfo(name)
-            member.size, member.mtime = len(data), EPOCH
-            member.mode = 0o755 if data.startswith(b"#!") else 0o644
-            tar.addfile(member, io.BytesIO(data))
-    return gzip.compress(plain.getvalue(), mtime=0)
-
-
-def _cksum(data: bytes) -> str:
-    done = subprocess.run(["cksum"], input=data, capture_output=True, check=True)
-    return done.stdout.split()[0].decode()

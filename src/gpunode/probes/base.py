@@ -12,6 +12,8 @@ from gpunode.host.trial import Trial
 from gpunode.steps.base import Context
 
 Level = Literal["host", "container", "kubernetes"]
+PASSED = "Test PASSED"
+"""What NVIDIA's CUDA samples print when every element is right."""
 LEVELS: tuple[Level, ...] = ("host", "container", "kubernetes")
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunode.host import kubectl
+from gpunode.host import cdi
 from gpunode.host.facts import loaded_driver
 from gpunode.host.trial import Trial
-from gpunode.probes.base import Findings, Probe, ProbeFailedError
+from gpunode.probes.base import PASSED, Findings, Probe, ProbeFailedError
+from gpunode.probes.cluster import capacity, plugin_socket, pod
 from gpunode.steps.base import Context
-from gpunode.steps.device_plugin import access_of
-from gpunode.steps.device_plugin import skipped as no_cluster
+from gpunode.steps.decisions import version_tuple
+from gpunode.steps.device_plugin import unreachable
 
-RESOURCE = "nvidia.com/gpu"
-PASSED = "Test PASSED"
-PUBLISH_SECONDS = 15
+CTR_CDI_SINCE = (2, 0)
+"""containerd's release from which `ctr run --device` takes a CDI name; before, it is a path to it."""
 
 
 def pci(_trial: Trial, context: Context, _found: Findings) -> str:
@@ -66,86 +66,31 @@ def vector_addition(trial: Trial, context: Context, _found: Findings) -> str:
 
 
 def container(trial: Trial, context: Context, _found: Findings) -> str:
-    """A CUDA sample in a container started through the nvidia runtime."""
+    """A CUDA sample in a container: through the nvidia runtime, and by its device's CDI name where containerd knows those."""
+    device = cdi_device(trial, context)
+    _run_sample(trial, context, runtime=context.catalog.toolkit.runtime)
+    if not device:
+        return f"{PASSED} through the nvidia runtime"
+    _run_sample(trial, context, device=device)
+    return f"{PASSED} through the nvidia runtime and by CDI ({device})"
+
+
+def cdi_device(trial: Trial, context: Context) -> str:
+    """The CDI name by which `ctr` gives a container a GPU; empty where it goes by the runtime alone."""
+    if version_tuple(context.facts.containerd) < CTR_CDI_SINCE or cdi.toolkit_mode(trial) in ("", "legacy"):
+        return ""
+    found = cdi.specification(trial)
+    return found.specification.device if found else ""
+
+
+def _run_sample(trial: Trial, context: Context, *, runtime: str = "", device: str = "") -> None:
     verify = context.profile.verify
     output = trial.run_container(
-        context.facts.flavour.ctr,
-        image=verify.container_image,
-        runtime=context.catalog.toolkit.runtime,
-        timeout=verify.timeout,
+        context.facts.flavour.ctr, image=verify.container_image, runtime=runtime, device=device, timeout=verify.timeout
     )
     if not output.ok or PASSED not in output.stdout:
-        raise ProbeFailedError(f"no `{PASSED}` (exit status {output.returncode})", output.last_words(6))
-    return PASSED
-
-
-def plugin_socket(trial: Trial, context: Context, _found: Findings) -> str:
-    """The plugin's socket beside the kubelet's."""
-    folder = context.facts.flavour.device_plugins
-    names = trial.listdir(folder)
-    if "kubelet.sock" not in names:
-        raise ProbeFailedError(
-            f"no kubelet.sock in {folder}: the kubelet does not run", ("→ systemctl status kubelet",)
-        )
-    plugins = [name for name in names if name.startswith("nvidia") and name.endswith(".sock")]
-    if not plugins:
-        raise ProbeFailedError(f"no plugin socket in {folder}: the device plugin has not registered")
-    return ", ".join(plugins)
-
-
-def capacity(trial: Trial, context: Context, _found: Findings) -> str:
-    """What the kubelet offers the scheduler."""
-    name, deadline = node_name(context), trial.now() + PUBLISH_SECONDS
-    offered = _offered(trial, context, name)
-    while offered["allocatable"] < len(context.facts.gpus) and trial.now() < deadline:
-        trial.wait(0.5)  # the kubelet publishes with delay
-        offered = _offered(trial, context, name)
-    if offered["allocatable"] < len(context.facts.gpus):
-        raise ProbeFailedError(
-            f"{RESOURCE}: {offered['allocatable']} allocatable, {len(context.facts.gpus)} GPUs on PCI"
-        )
-    return f"{RESOURCE}: {offered['capacity']} capacity, {offered['allocatable']} allocatable on {name}"
-
-
-def _offered(trial: Trial, context: Context, name: str) -> dict[str, int]:
-    node = kubectl.get(trial, access_of(context), "node", name)
-    if node is None:
-        raise ProbeFailedError(f"the cluster has no node {name}", ("→ kubernetes.node_name in the profile names it",))
-    status = node.get("status", {})
-    return {kind: int(status.get(kind, {}).get(RESOURCE, 0)) for kind in ("capacity", "allocatable")}
-
-
-def pod(trial: Trial, context: Context, _found: Findings) -> str:
-    """The classic cuda-vector-add pod, on this node, taken away afterwards."""
-    ended, log = trial.run_pod(access_of(context), vector_add_pod(context), timeout=context.profile.verify.timeout)
-    phase = ended["status"]["phase"]
-    if phase != "Succeeded" or PASSED not in log:
-        raise ProbeFailedError(f"the pod ended as {phase} without `{PASSED}`", tuple(log.splitlines()[-6:]))
-    return PASSED
-
-
-def node_name(context: Context) -> str:
-    """The node's name in the cluster: the profile's, else the host's own, in lower case as the kubelet registers it."""
-    return context.profile.kubernetes.node_name or context.facts.hostname.lower()
-
-
-def namespace_of(context: Context) -> str:
-    """A name space of this node's own, so that two nodes can be tried at once."""
-    return f"gpunode-verify-{node_name(context).replace('.', '-')}"[:63].rstrip("-")
-
-
-def vector_add_pod(context: Context) -> dict[str, Any]:
-    """The pod's manifest: one GPU, this node, once."""
-    limits = {"limits": {RESOURCE: 1}}
-    spec = {
-        "restartPolicy": "Never",
-        "runtimeClassName": context.profile.containerd.runtime_name,
-        "nodeSelector": {"kubernetes.io/hostname": node_name(context)},
-        "tolerations": [{"operator": "Exists"}],
-        "containers": [{"name": "cuda-vector-add", "image": context.profile.verify.pod_image, "resources": limits}],
-    }
-    metadata = {"name": "cuda-vector-add", "namespace": namespace_of(context)}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        way = f"by CDI ({device})" if device else f"through {runtime}"
+        raise ProbeFailedError(f"no `{PASSED}` {way} (exit status {output.returncode})", output.last_words(6))
 
 
 def _require_answer(answer: dict[str, Any]) -> None:
@@ -165,11 +110,19 @@ PROBES: tuple[Probe, ...] = (
     Probe(
         "plugin", "kubernetes", "sockets beside kubelet.sock", "the device plugin speaks to the kubelet", plugin_socket
     ),
-    Probe("capacity", "kubernetes", "the node's nvidia.com/gpu", "the scheduler may hand the GPU out", capacity),
-    Probe("pod", "kubernetes", "a cuda-vector-add pod", "a workload gets the GPU, the whole way", pod),
+    Probe(
+        "capacity",
+        "kubernetes",
+        "the node's nvidia.com/gpu",
+        "the scheduler may hand out the GPUs, as often as shared",
+        capacity,
+    ),
+    Probe("pod", "kubernetes", "a cuda-vector-add pod", "a workload gets the GPU it is promised, and no other", pod),
 )
 
 
 def why_no_cluster(context: Context) -> str:
     """Why the Kubernetes layers cannot be tried from here; empty when they can."""
-    return no_cluster(context)
+    if context.profile.device_plugin.mode == "none":
+        return "the profile leaves the cluster alone"
+    return unreachable(context)

@@ -6,7 +6,7 @@ shape names the characters it lets through, instead of the ones it keeps out, an
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -42,16 +42,17 @@ class Format:
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """A duration in whole seconds, ``least`` and ``most`` included."""
+class Between:
+    """A whole number, ``least`` and ``most`` included; ``unit`` is what it counts, a blank in front."""
 
     least: int
     most: int
+    unit: ClassVar[str] = ""
 
     def check(self, value: int) -> int:
         """Return ``value``, or raise the error whose text the operator reads."""
         if not self.least <= value <= self.most:
-            reason = f"{quoted(value)} is out of range: give {self.least} to {self.most} seconds"
+            reason = f"{quoted(value)} is out of range: give {self.least} to {self.most}{self.unit}"
             raise PydanticCustomError(VALUE_ERROR, "{reason}", {"reason": reason})
         return value
 
@@ -60,6 +61,13 @@ class Seconds:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {**handler(schema), "minimum": self.least, "maximum": self.most}
+
+
+@dataclass(frozen=True)
+class Seconds(Between):
+    """A duration in whole seconds."""
+
+    unit: ClassVar[str] = " seconds"
 
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -142,6 +150,9 @@ RuntimeName = Annotated[
 ]
 NamespaceName = Annotated[
     str, Format(_LABEL, "a namespace", 'lower-case letters, digits and dashes, for example "kube-system"')
+]
+ConfigName = Annotated[
+    str, Format(_LABEL, "a configuration's name", 'lower-case letters, digits and dashes, for example "inference"')
 ]
 NodeName = Annotated[
     str,

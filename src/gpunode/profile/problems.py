@@ -15,12 +15,15 @@ from gpunode.profile.text import dotted, one_of, quoted
 
 Path = tuple[str | int, ...]
 
+NAME_ITSELF = "[key]"
+"""What pydantic puts behind the location of a name that is wrong, in a table whose names are the operator's own."""
 _WANTED = {
     "string_type": "a string",
     "bool_type": "true or false",
     "int_type": "a whole number",
     "tuple_type": "a list of strings",
     "model_type": "a table",
+    "dict_type": "a table",
 }
 _NOUNS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (bool, "the truth value"),
@@ -58,7 +61,7 @@ def _key_path(location: Path) -> tuple[str, ...]:
     """The key a location belongs to: a list item belongs to its list."""
     names = []
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or part == NAME_ITSELF:
             break
         names.append(part)
     return tuple(names)
@@ -76,6 +79,8 @@ def _without(table: dict[str, Any], paths: set[tuple[str, ...]]) -> dict[str, An
 
 def _problem(error: ErrorDetails, positions: Positions) -> Problem:
     location = error["loc"]
+    if location[-1] == NAME_ITSELF:
+        location = location[:-1]
     message, hint = _sentence(error)
     place = positions.exact(location)
     if place is None and error["type"] == RULE_ERROR:
@@ -99,7 +104,7 @@ def _sentence(error: ErrorDetails) -> tuple[str, str | None]:
 
 def _meant_key(path: tuple[str, ...]) -> str | None:
     *table, name = path
-    model = layout.table_at(tuple(table))
+    model = layout.table_at(tuple(table)) or layout.named_table_at(tuple(table))
     near = get_close_matches(name.lower()[:64], model.model_fields, n=1) if model else []
     if near:
         return f'did you mean "{near[0]}"?'
@@ -108,7 +113,8 @@ def _meant_key(path: tuple[str, ...]) -> str | None:
 
 
 def _choice_sentence(path: tuple[str, ...], value: object) -> tuple[str, str | None]:
-    allowed = layout.choices_of(dict(layout.leaves())[path])
+    field = layout.field_at(path)
+    allowed = layout.choices_of(field) if field else ()
     near = get_close_matches(value.lower()[:64], allowed, n=1) if isinstance(value, str) else []
     subject = quoted(value) if isinstance(value, str) else _described(value)
     return f"{subject} is not allowed: give {one_of(allowed)}", f'did you mean "{near[0]}"?' if near else None

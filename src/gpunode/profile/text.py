@@ -29,7 +29,7 @@ def toml_string(value: str) -> str:
 
 
 def toml_value(value: object) -> str:
-    """A leaf of the profile (string, truth value, whole number, list of strings) as TOML; ``unset`` for None."""
+    """A leaf of the profile (string, truth value, whole number, list or table of such) as TOML; ``unset`` for None."""
     if value is None:
         return "unset"
     if isinstance(value, bool):
@@ -38,7 +38,14 @@ def toml_value(value: object) -> str:
         return toml_string(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{_key(name)} = {toml_value(item)}" for name, item in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     return str(value)
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else toml_string(name)
 
 
 def shortened(text: str, most: int = _LONGEST_LIST) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpunode.engine.results import Report
+from gpunode.engine.since import when
 from gpunode.report import steps
 from gpunode.report.page import Page
 from gpunode.report.words import count
@@ -24,7 +25,19 @@ def check(page: Page, report: Report) -> None:
             page.line()
     if report.steps and not (report.steps[-1].differences or report.steps[-1].notes):
         page.line()
+    if report.since:
+        _changes(page, report)
     _verdict(page, report)
+
+
+def _changes(page: Page, report: Report) -> None:
+    """Who changed what since a run, oldest first."""
+    if not report.changes:
+        page.line((f"Since run {report.since} nothing of gpunode's was changed, as far as the records tell.", "dim"))
+    else:
+        page.line((f"Since run {report.since}, as far as the records tell:", "bold"))
+    page.grid([[(when(each), "dim"), each.what, each.who, (each.source, "dim")] for each in report.changes])
+    page.line()
 
 
 def _verdict(page: Page, report: Report) -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from gpunode.engine.reboot import waits
 from gpunode.host.journal import Entry, RunRecord
 from gpunode.host.verbs.describe import describe
 from gpunode.report.page import Cell, Page
 from gpunode.report.words import duration
 
-_RESULT_STYLES = {"failed": "red", "interrupted": "bold yellow", "not-verified": "red", "reboot-required": "yellow"}
+_RESULT_STYLES = {
+    "failed": "red",
+    "interrupted": "bold yellow",
+    "not-verified": "red",
+    "reboot-required": "yellow",
+    "waits for a reboot": "yellow",
+}
 
 
 def history(page: Page, runs: Sequence[RunRecord]) -> None:
@@ -40,6 +47,8 @@ def _when(at: float) -> str:
 
 
 def _result(run: RunRecord) -> str:
+    if waits(run):
+        return "waits for a reboot"
     if run.interrupted:
         return "interrupted"
     return run.result or f"settled by {run.superseded_by}"

@@ -68,8 +68,6 @@ def _verdict(page: Page, report: Report) -> None:
         return
     if report.result == "failed":
         page.line((f"Run {report.run}. To go on from here: gpunode apply. To take it back: gpunode rollback", "dim"))
-    elif report.result == "reboot-required":
-        page.line((f"Run {report.run}. After the reboot: gpunode apply. To take it back: gpunode rollback", "dim"))
     else:
         page.line((f"Run {report.run}. To take it back: gpunode rollback", "dim"))
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from gpunode.engine.results import Report
+from gpunode.engine.timer import Status
 from gpunode.errors import GpunodeError
 from gpunode.host.journal import Entry, RunRecord
 from gpunode.host.verbs.describe import describe
-from gpunode.report import check, failures, history, outcome, plan, verify
+from gpunode.report import bundle, check, doctor, failures, history, outcome, plan, timer, verify
 from gpunode.report.page import Cell, Color, Page
+
+if TYPE_CHECKING:
+    from gpunode.engine.bundle import Made
 
 
 class StepLike(Protocol):
@@ -58,6 +62,11 @@ class Terminal:
         check.check(self.out, report)
         self._failure_of(report)
 
+    def doctor(self, report: Report, verdict: str) -> None:
+        """What is wrong, the verdict first."""
+        doctor.doctor(self.out, report, verdict)
+        self._failure_of(report)
+
     def verify(self, report: Report) -> None:
         """The smoke tests."""
         verify.verify(self.out, report)
@@ -72,6 +81,15 @@ class Terminal:
         """What a rollback left, and how it ended."""
         outcome.rollback(self.out, report)
         self._failure_of(report)
+
+    def timer(self, report: Report) -> None:
+        """What was done about the timer."""
+        timer.done(self.out, report)
+        self._failure_of(report)
+
+    def timer_status(self, found: Status) -> None:
+        """How the timer stands."""
+        timer.status(self.out, found)
 
     def history(self, runs: Sequence[RunRecord]) -> None:
         """All runs."""
@@ -90,6 +108,10 @@ class Terminal:
         """The profile in force: each key, its value, and where it comes from."""
         cells: list[list[Cell]] = [[(key, "bold"), value, (origin, "dim")] for key, value, origin in rows]
         self.out.grid(cells, head=("key", "value", "from"))
+
+    def bundle(self, made: Made) -> None:
+        """A bundle that was made or looked at."""
+        bundle.bundle(self.out, made)
 
     def warning(self, text: str) -> None:
         """Something to know that stops nothing, on standard error."""

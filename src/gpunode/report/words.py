@@ -19,6 +19,7 @@ _KINDS = {
     "packages": "packages for {}",
     "module": "kernel module {}",
     "runfile": "driver installer {}",
+    "cuda-runfile": "CUDA installer {}",
     "rollout": "rollout of {}",
     "object": "{}",
 }

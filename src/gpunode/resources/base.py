@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gpunode.host.gpu_users import GpuUser
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
 
@@ -25,10 +26,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class Consequences:
-    """What converging brings with it, for the plan: units restarted, and what cannot be undone, in those words."""
+    """What converging brings with it, for the plan: units restarted, what cannot be undone, in those words, and how it is gone about."""
 
     restarts: tuple[str, ...] = ()
     irreversible: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BootNeed:
+    """Why a reboot is needed before a resource can be brought in sync, and who uses the GPUs where that is the reason."""
+
+    why: str
+    users: tuple[GpuUser, ...] = ()
 
 
 class Resource(Protocol):
@@ -47,6 +57,12 @@ class Resource(Protocol):
     def consequences(self, state: Any) -> Consequences:
         """What converging from the observed state brings with it."""
 
+    def remarks(self, state: Any) -> tuple[str, ...]:
+        """What a person should know of the observed state, be it in sync or not; one sentence each."""
+
+    def boot_need(self, host: Reader, state: Any) -> BootNeed | None:
+        """Why the observed state cannot be brought in sync in this boot; None where it can, as far as one sees."""
+
     def foresee(self, host: Reader, state: Any) -> None:
         """Try beforehand what can be tried without changing anything: is the key the pinned one, does the mirror answer?
 
@@ -61,7 +77,15 @@ NO_CONSEQUENCES = Consequences()
 
 
 class Local:
-    """Defaults for a resource that needs nothing from outside the host and restarts nothing."""
+    """Defaults for a resource that needs nothing from outside the host, restarts nothing, and waits for no boot."""
+
+    def remarks(self, _state: Any) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def boot_need(self, _host: Reader, _state: Any) -> BootNeed | None:
+        """None ever."""
+        return None
 
     def foresee(self, host: Reader, state: Any) -> None:
         """Nothing outside the host is needed."""

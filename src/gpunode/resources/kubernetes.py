@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpunode.errors import CommandError, HostError
+from gpunode.formats.applied_fields import is_applied
 from gpunode.host import kubectl
-from gpunode.host.kubectl import Access, Object
+from gpunode.host.kubectl import Access, Address, Object
 from gpunode.host.reader import Reader
 from gpunode.host.verbs.objects import address
 from gpunode.host.writer import Writer
@@ -41,11 +42,15 @@ class ObjectState:
 
 @dataclass(frozen=True)
 class KubeObject(Local):
-    """An object as gpunode's field manager wants it; other managers' fields are not looked at."""
+    """An object as gpunode's field manager wants it; other managers' fields are not looked at.
+
+    `beside` are the objects that are looked up in the same question, itself among them.
+    """
 
     access: Access
     manifest: Object
     why: str
+    beside: tuple[Address, ...]
 
     @property
     def id(self) -> str:
@@ -54,8 +59,13 @@ class KubeObject(Local):
         return f"object:{kind}/{name}"
 
     def observe(self, host: Reader) -> ObjectState:
-        """The live object and the server's own dry run. Raises CommandError when the cluster cannot be asked."""
-        live = kubectl.get(host, self.access, *address(self.manifest))
+        """The live object and the server's own dry run, which is spared where the object's record shows what that would say.
+
+        Raises CommandError when the cluster cannot be asked.
+        """
+        live = kubectl.get_of(host, self.access, self.beside, address(self.manifest))
+        if live is not None and is_applied(live, self.manifest, kubectl.FIELD_MANAGER):
+            return ObjectState(live, live)
         return ObjectState(live, kubectl.dry_run(host, self.access, self.manifest))
 
     def differences(self, state: ObjectState) -> list[Difference]:
@@ -96,6 +106,7 @@ class Rollout(Local):
     namespace: str
     folder: str
     timeout: int
+    beside: tuple[Address, ...]
 
     @property
     def id(self) -> str:
@@ -105,7 +116,7 @@ class Rollout(Local):
     def observe(self, host: Reader) -> RolloutState:
         """The DaemonSet's own status, and the kubelet's folder."""
         sockets = tuple(host.glob(self.folder, "nvidia*.sock"))
-        live = kubectl.get(host, self.access, "daemonset", self.name, self.namespace)
+        live = kubectl.get_of(host, self.access, self.beside, ("daemonset", self.name, self.namespace))
         if live is None:
             return RolloutState(None, 0, sockets)
         status = live.get("status", {})
@@ -134,18 +145,45 @@ class Rollout(Local):
             f"--namespace={self.namespace}",
             f"--timeout={self.timeout}s",
         ]
-        output = host.query(self.access.argv(*words), timeout=self.timeout + 10)
-        deadline = host.now() + REGISTRATION_SECONDS
-        while output.ok and self.differences(self.observe(host)) and host.now() < deadline:
-            host.wait(POLL_SECONDS)
+        output = host.watch(self.access.argv(*words), timeout=self.timeout + 10)
+        host.forget()
+        if output.ok:
+            self._await_registration(host)
         left = self.differences(self.observe(host))
         if not output.ok or left:
             what = left[0].found if left else f"not rolled out after {self.timeout} s"
             raise CommandError(
                 f"the DaemonSet {self.name} is not ready: {what}",
                 hint=f"see `kubectl -n {self.namespace} describe daemonset {self.name}`",
-                details=(*self._events(host), *self._log(host)),
+                details=(*self._unplaced(host), *self._waiting(host), *self._events(host), *self._log(host)),
             )
+
+    def _await_registration(self, host: Writer) -> None:
+        host.tell(f"waiting for the plugin's socket in {self.folder}")
+        deadline = host.now() + REGISTRATION_SECONDS
+        while self.differences(self.observe(host)) and host.now() < deadline:
+            host.wait(POLL_SECONDS)
+
+    def _unplaced(self, host: Reader) -> tuple[str, ...]:
+        """Why there is no pod at all, where no node takes one."""
+        if self.observe(host).desired != 0:
+            return ()
+        return (
+            "no node takes its pods: none has a label that they look for, or all have a taint that they do not tolerate",
+        )
+
+    def _waiting(self, host: Reader) -> tuple[str, ...]:
+        """Containers of its pods that wait, or have ended, in the kubelet's words."""
+        output = host.query(self.access.argv("get", "pods", f"--namespace={self.namespace}", "--output=json"))
+        pods = json.loads(output.stdout).get("items", []) if output.ok else []
+        return tuple(
+            f"pod {pod['metadata']['name']}: {kind}: {state.get('reason', '')} {state.get('message', '')}".rstrip()
+            for pod in pods
+            if pod["metadata"]["name"].startswith(self.name)
+            for container in pod.get("status", {}).get("containerStatuses", [])
+            for kind, state in container.get("state", {}).items()
+            if kind != "running"
+        )
 
     def _events(self, host: Reader) -> tuple[str, ...]:
         output = host.query(self.access.argv("get", "events", f"--namespace={self.namespace}", "--output=json"))
@@ -164,6 +202,40 @@ class Rollout(Local):
         except HostError:
             return ()
         return tuple(f"log: {line}" for line in output.stdout.splitlines()) if output.ok else ()
+
+
+@dataclass(frozen=True)
+class PluginSocket(Local):
+    """The device plugin's socket beside the kubelet's in `folder`: it is there once the plugin serves. `timeout` in seconds."""
+
+    folder: str
+    timeout: int
+
+    @property
+    def id(self) -> str:
+        """`socket:FOLDER`."""
+        return f"socket:{self.folder}"
+
+    def observe(self, host: Reader) -> tuple[str, ...]:
+        """The plugins' sockets."""
+        return tuple(host.glob(self.folder, "nvidia*.sock"))
+
+    def differences(self, state: tuple[str, ...]) -> list[Difference]:
+        """None of them there."""
+        why = "a plugin that does not run offers no GPU"
+        return [] if state else [Difference("plugin", "no socket of a device plugin", "one", why)]
+
+    def converge(self, host: Writer, _state: tuple[str, ...]) -> None:
+        """Wait for it. Raises CommandError."""
+        host.tell(f"waiting for the plugin's socket in {self.folder}")
+        deadline = host.now() + self.timeout
+        while not self.observe(host):
+            if host.now() > deadline:
+                raise CommandError(
+                    f"the kubelet has not brought up the device plugin in {self.timeout} s: no socket in {self.folder}",
+                    hint="see `journalctl --unit kubelet`, and the pod's log in /var/log/pods",
+                )
+            host.wait(POLL_SECONDS)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

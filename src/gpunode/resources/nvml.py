@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpunode.errors import HostError
+from gpunode.host.packages.base import version_matches
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
 from gpunode.resources.base import Difference, Local
@@ -37,10 +38,11 @@ class DriverAnswer(Local):
 
     def differences(self, state: dict[str, Any]) -> list[Difference]:
         """An error, another version, or fewer GPUs than PCI shows."""
-        if "error" in state:
-            return [Difference("answer", state["error"]["message"], self._wanted(), WHY)]
+        if "error" in state or not {"driver_version", "gpus"} <= state.keys():
+            told = state.get("error", {}).get("message", "an answer that cannot be understood")
+            return [Difference("answer", told, self._wanted(), WHY)]
         found = []
-        if self.version and state["driver_version"] != self.version:
+        if not version_matches(state["driver_version"], self.version):
             found.append(Difference("driver version", state["driver_version"], self.version, WHY))
         if len(state["gpus"]) != self.gpus:
             found.append(Difference("GPUs", str(len(state["gpus"])), f"{self.gpus}, as PCI shows", WHY))

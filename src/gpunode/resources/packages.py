@@ -5,13 +5,17 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass, field
 
-from gpunode.errors import UnknownPackageError
+from gpunode.errors import HostError, UnknownPackageError
+from gpunode.host.bundle import SOURCE
 from gpunode.host.machine import FileStat
 from gpunode.host.packages import manager_named
-from gpunode.host.packages.base import Package, Spec
+from gpunode.host.packages.base import Package, Spec, version_matches
 from gpunode.host.reader import Reader
 from gpunode.host.writer import Writer
 from gpunode.resources.base import Difference, Local
+from gpunode.resources.bundle import looked_at
+
+NOT_IN_BUNDLE = "make a bundle with this profile, for this kernel (--kernel) and the state of this host (--status)"
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Packages(Local):
     """Packages installed, at a version where one is given. All of them in one transaction.
 
     `family` are patterns of packages which must, where installed, be at `family_version` too: the driver's libraries move together.
+    With `bundle` they come from the bundle at that path and from nowhere else.
     """
 
     name: str
@@ -36,6 +41,7 @@ class Packages(Local):
     family: tuple[str, ...] = ()
     not_family: tuple[str, ...] = ()
     family_version: str = ""
+    bundle: str = ""
 
     @property
     def id(self) -> str:
@@ -70,15 +76,41 @@ class Packages(Local):
                 )
         return found
 
+    def foresee(self, host: Reader, state: PackagesState) -> None:
+        """The bundle has what is missing: that it has not is not to be found out halfway. Raises UnknownPackageError."""
+        if not self.bundle:
+            return
+        brought = {each.name: each.version for each in looked_at(host, self.bundle).manifest.packages}
+        lacking = [
+            f"{spec.name} {spec.version}".rstrip()
+            for spec in self._wanted(state)
+            if not spec.satisfied_by(state.known.get(spec.name)) and not _brings(brought, spec)
+        ]
+        if lacking:
+            raise UnknownPackageError(
+                f"{self.bundle}: the bundle does not have {', '.join(lacking)}", hint=NOT_IN_BUNDLE
+            )
+
     def converge(self, host: Writer, state: PackagesState) -> None:
         """Install, upgrade or downgrade, all at once; where the indices do not know a package, with fresh ones."""
         specs = tuple(self._wanted(state))
         try:
+            host.install_packages(self.manager, specs, source=_source(self.bundle))
+        except UnknownPackageError as error:
+            if self.bundle:  # nothing newer can be fetched
+                raise UnknownPackageError(error.message, hint=NOT_IN_BUNDLE, details=error.details) from None
+            self._install_by_fresh_indices(host, specs)
+
+    def _install_by_fresh_indices(self, host: Writer, specs: tuple[Spec, ...]) -> None:
+        """Somebody else's repository that is broken is no reason to stop; where a package is still unknown, it may be the cause."""
+        stale = _refresh(host, self.manager)
+        try:
             host.install_packages(self.manager, specs)
-        except UnknownPackageError:
-            with host.refreshing(f"lists:{self.manager}"):
-                pass
-            host.install_packages(self.manager, specs)
+        except UnknownPackageError as error:
+            if stale is None:
+                raise
+            message = f"{error.message}; not every index could be fetched anew: {stale.message}"
+            raise UnknownPackageError(message, hint=stale.hint, details=stale.details) from None
 
     def _wanted(self, state: PackagesState) -> list[Spec]:
         asked = {spec.name for spec in self.specs}
@@ -138,6 +170,23 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def _refresh(host: Writer, manager: str) -> HostError | None:
+    """Fetch every index anew; the error of one that could not be fetched, whose older copy stays."""
+    try:
+        with host.refreshing(f"lists:{manager}"):
+            return None
+    except HostError as error:
+        return error
+
+
+def _brings(brought: dict[str, str], spec: Spec) -> bool:
+    return spec.name in brought and version_matches(brought[spec.name], spec.version)
+
+
+def _source(bundle: str) -> str:
+    return SOURCE if bundle else ""
+
+
 def _word(package: Package | None) -> str:
     if package is None or package.state in ("absent", "config-files"):
         return "absent"
@@ -152,6 +201,7 @@ class Program(Local):
     manager: str
     package: str
     why: str
+    bundle: str = ""
 
     @property
     def id(self) -> str:
@@ -170,4 +220,4 @@ class Program(Local):
 
     def converge(self, host: Writer, _state: FileStat | None) -> None:
         """Install the package once more."""
-        host.install_packages(self.manager, (), reinstall=(self.package,))
+        host.install_packages(self.manager, (), reinstall=(self.package,), source=_source(self.bundle))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpunode.errors import UsageError
-from gpunode.steps import container_toolkit, containerd, cuda, device_plugin, driver, verify
+from gpunode.steps import container_toolkit, containerd, cuda, device_plugin, driver, engines, verify
 from gpunode.steps.base import Context, Step
 
 __all__ = ["ORDER", "Context", "Step", "select"]
@@ -13,6 +13,7 @@ ORDER: tuple[Step, ...] = (
     cuda.STEP,
     container_toolkit.STEP,
     containerd.STEP,
+    engines.STEP,
     device_plugin.STEP,
     verify.STEP,
 )

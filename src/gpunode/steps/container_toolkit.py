@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from gpunode.host.cdi import MODE, TOOLKIT_CONFIG
 from gpunode.host.packages.base import Spec
 from gpunode.resources.base import Resource
-from gpunode.resources.packages import Hold, Packages, Program
-from gpunode.steps import decisions
+from gpunode.resources.cdi import UNITS_SINCE, CdiSpec, refusal
+from gpunode.resources.keys import TomlKeys
+from gpunode.resources.packages import Packages, Program
+from gpunode.steps import decisions, decisions_host, local_bundle
 from gpunode.steps.base import Context, Step
+from gpunode.steps.holds import hold
 from gpunode.steps.repositories import repository
 
 
@@ -17,25 +21,41 @@ def resources(context: Context) -> list[Resource]:
         return []
     names = context.catalog.toolkit.packages
     specs = tuple(Spec(name, toolkit.version) for name in names)
-    found = [
+    found: list[Resource] = [
         *repository(context, "container-toolkit", why="the toolkit is in no distribution's archive"),
         Packages(
-            "container toolkit", distribution.manager, specs, "the four packages work only at one and the same version"
+            "container toolkit",
+            distribution.manager,
+            specs,
+            "the four packages work only at one and the same version",
+            bundle=local_bundle.path(context),
         ),
     ]
     why = "containerd calls it to start every container that gets a GPU"
-    found.append(
-        Program(context.catalog.toolkit.runtime, distribution.manager, context.catalog.toolkit.runtime_package, why)
-    )
+    known, only = context.catalog.toolkit, local_bundle.path(context)
+    found.append(Program(known.runtime, distribution.manager, known.runtime_package, why, only))
     if toolkit.hold:
-        found.append(
-            Hold("container toolkit", distribution.manager, (), names, "the four packages must not drift apart")
-        )
+        found += hold(context, "container toolkit", names, "the four packages must not drift apart")
+    if toolkit.mode is not None:
+        why = "the profile says how the runtime gives containers their GPUs"
+        found.append(TomlKeys(TOOLKIT_CONFIG, ((MODE, toolkit.mode),), why))
+    if wanted := decisions.cdi_wanted(context):
+        found.append(CdiSpec(wanted))
     return found
 
 
 def refusals(context: Context) -> list[str]:
-    """A version with a known hole, unless the profile accepts it."""
+    """No packages here; a version with a known hole that the profile does not accept; one without the CDI specification that is wanted."""
+    return [*decisions_host.package_refusals(context), *_vulnerable(context), *_without_cdi(context)]
+
+
+def _without_cdi(context: Context) -> list[str]:
+    version = context.profile.container_toolkit.version
+    too_old = decisions.version_tuple(version) < decisions.version_tuple(UNITS_SINCE)
+    return [refusal(version)] if too_old and decisions.cdi_wanted(context) else []
+
+
+def _vulnerable(context: Context) -> list[str]:
     toolkit, known = context.profile.container_toolkit, context.catalog.toolkit
     if toolkit.allow_vulnerable or decisions.version_tuple(toolkit.version) >= decisions.version_tuple(known.floor):
         return []

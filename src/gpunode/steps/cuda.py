@@ -1,12 +1,14 @@
-"""The CUDA toolkit: its packages (never the `cuda` metapackage, which pulls a driver in), and where shells and the loader find it."""
+"""The CUDA toolkit: its packages (never the `cuda` metapackage, which pulls a driver in) or its installer, and where it is found."""
 
 from __future__ import annotations
 
+from gpunode.catalog.model import Distribution
 from gpunode.host.packages.base import Spec
 from gpunode.resources.base import Resource
 from gpunode.resources.files import File, Link
 from gpunode.resources.packages import Packages
-from gpunode.steps import decisions
+from gpunode.resources.runfile import RunfileInstallation
+from gpunode.steps import decisions_cuda, decisions_host, decisions_wishes, local_bundle
 from gpunode.steps.base import Context, Step
 from gpunode.steps.repositories import repository
 
@@ -14,19 +16,14 @@ CURRENT = "/usr/local/cuda"
 
 
 def resources(context: Context) -> list[Resource]:
-    """Repository, packages, link, profile.d, loader."""
-    cuda, distribution = context.profile.cuda, context.facts.distribution
-    if cuda.version == "none" or distribution is None:
+    """What brings the toolkit, link, profile.d, loader."""
+    cuda = context.profile.cuda
+    if cuda.version == "none" or context.facts.distribution is None:
         return []
-    major, minor = cuda.version.split(".")[:2]
-    names = context.catalog.cuda_packages.get(distribution.manager, ())
-    specs = tuple(Spec(name.format(major=major, minor=minor)) for name in names)
-    found = [
-        *repository(context, "cuda", why="NVIDIA's own packages"),
-        Packages("CUDA toolkit", distribution.manager, specs, f"CUDA {cuda.version}, the toolkit alone"),
-    ]
+    source = {"packages": _packages, "runfile": _runfile}[cuda.source]
+    found = source(context, context.facts.distribution)
     if cuda.link:
-        found.append(Link(CURRENT, f"{CURRENT}-{cuda.version}", f"{CURRENT} is where makefiles look"))
+        found.append(Link(CURRENT, decisions_cuda.toolkit_folder(context), f"{CURRENT} is where makefiles look"))
     if cuda.profile_d:
         text = f'# CUDA for every login shell.\nexport PATH="{CURRENT}/bin${{PATH:+:${{PATH}}}}"\n'
         found.append(File("/etc/profile.d/cuda.sh", text, "without it: `nvcc: command not found`"))
@@ -48,4 +45,48 @@ def skipped(context: Context) -> str:
     return "the profile asks for none: containers carry their own" if context.profile.cuda.version == "none" else ""
 
 
-STEP = Step("cuda", "CUDA toolkit", resources, after=("driver",), refusals=decisions.cuda_refusals, skipped=skipped)
+def refusals(context: Context) -> list[str]:
+    """A toolkit that the driver or the GPUs do not fit, or a repository that cannot be used."""
+    if context.profile.cuda.version == "none":
+        return []
+    return [
+        *decisions_host.package_refusals(context),
+        *decisions_wishes.cuda_refusals(context),
+        *decisions_cuda.refusals(context),
+        *_repository(context),
+    ]
+
+
+def _packages(context: Context, distribution: Distribution) -> list[Resource]:
+    major, minor = context.profile.cuda.version.split(".")[:2]
+    names = context.catalog.cuda_packages.get(distribution.manager, ())
+    specs = tuple(Spec(name.format(major=major, minor=minor)) for name in names)
+    why = f"CUDA {context.profile.cuda.version}, the toolkit alone"
+    toolkit = Packages("CUDA toolkit", distribution.manager, specs, why, bundle=local_bundle.path(context))
+    return [*repository(context, "cuda", why="NVIDIA's own packages"), toolkit]
+
+
+def _runfile(context: Context, distribution: Distribution) -> list[Resource]:
+    version, bundle = context.profile.cuda.version, local_bundle.path(context)
+    needed = tuple(Spec(name) for name in context.catalog.cuda_runfile.prerequisites.get(distribution.manager, ()))
+    why = "the CUDA installer does not start without it"
+    installer = decisions_cuda.installer(context)
+    return [
+        Packages("CUDA installer", distribution.manager, needed, why, bundle=bundle),
+        RunfileInstallation(
+            "cuda-runfile", version, installer, decisions_cuda.proof(context), f"CUDA {version}, the toolkit alone"
+        ),
+    ]
+
+
+def _repository(context: Context) -> list[str]:
+    """Of NVIDIA's repository, where the driver comes from elsewhere: else the driver's step says the same."""
+    driver = context.profile.driver.source
+    return (
+        []
+        if driver in ("nvidia", "local") or context.profile.cuda.source == "runfile"
+        else decisions_host.repository_refusals(decisions_wishes.with_driver(context, source="nvidia"))
+    )
+
+
+STEP = Step("cuda", "CUDA toolkit", resources, after=("driver",), refusals=refusals, skipped=skipped)

@@ -11,6 +11,7 @@ from gpunode.host.packages.base import Change, Package, Spec
 from gpunode.host.reader import Reader
 
 EXTENDED_STATES = "/var/lib/apt/extended_states"
+INFO = "/var/lib/dpkg/info"
 LOCK_WAIT_SECONDS = 300
 TRANSACTION_SECONDS = 3600.0
 
@@ -27,13 +28,22 @@ OPTIONS = (
     "--option=APT::Get::AutomaticRemove=false",
 )
 
+UNSIGNED = "is not signed."
 ANY_VERSION = ("--allow-downgrades", "--allow-change-held-packages")
 
 
 class Apt:
-    """PackageManager for the apt family."""
+    """PackageManager for the apt family. With `source` it installs what that source file has, as if there were no other."""
 
     name = "apt"
+    programs: tuple[str, ...] = ("apt-get", "dpkg")
+
+    def __init__(self, source: str = "") -> None:
+        self._only = _only(source) if source else []
+
+    def refusal(self, _reader: Reader) -> str:
+        """None: every apt that has deb822 sources will do."""
+        return ""
 
     def installed(self, reader: Reader) -> dict[str, Package]:
         """Every package dpkg knows. One dpkg-query and one file."""
@@ -43,6 +53,10 @@ class Apt:
             raise CommandError("dpkg's database cannot be read", details=output.last_words())
         auto = _auto_marks(reader.read_text(EXTENDED_STATES) or "")
         rows = [line.split("|") for line in output.stdout.splitlines()]
+        torn = next((row for row in rows if len(row) != 4), None)
+        if torn or not rows:
+            words = f"not a line of it: {'|'.join(torn)}" if torn else "it tells of no package"
+            raise CommandError(f"dpkg's database cannot be read: {words}")
         # dpkg itself is of the host's own architecture; packages of others are not gpunode's to manage.
         native = next((architecture for _, name, _, architecture in rows if name == "dpkg"), "")
         return {
@@ -68,7 +82,7 @@ class Apt:
     ) -> list[Change]:
         """What apt would do, asked by `apt-get --simulate`, which needs no lock."""
         holds = ("--allow-change-held-packages",) if override_holds else ()
-        words = [*_words(install), *(f"{name}-" for name in purge), *reinstall]
+        words = [*arguments(install), *(f"{name}-" for name in purge), *reinstall]
         flags = ("--reinstall",) if reinstall else ()
         argv = [
             "apt-get",
@@ -80,7 +94,8 @@ class Apt:
             *holds,
             *flags,
         ]
-        output = reader.query([*argv, "--option=APT::Get::AutomaticRemove=false", *words], timeout=120)
+        options = ["--option=APT::Get::AutomaticRemove=false", *self._only]
+        output = reader.query([*argv, *options, *words], timeout=120)
         if not output.ok:
             raise _error(output)
         return [
@@ -93,26 +108,36 @@ class Apt:
     ) -> None:
         """One `apt-get install`, which may go back in version and past holds, and removes nothing."""
         flags = ("--no-remove", *(("--reinstall",) if reinstall else ()))
-        _apt(machine, ["install", *OPTIONS, *ANY_VERSION, *flags, *_words(install), *reinstall], on_line)
+        _apt(
+            machine, ["install", *OPTIONS, *ANY_VERSION, *flags, *self._only, *arguments(install), *reinstall], on_line
+        )
 
     def restore(
         self, machine: Machine, *, install: Sequence[Spec], remove: Sequence[str], purge: Sequence[str], on_line: OnLine
     ) -> None:
         """One `apt-get install` for both directions (`name-` removes), then what is to leave no configuration is purged."""
-        words = [*_words(install), *(f"{name}-" for name in (*remove, *purge))]
+        words = [*arguments(install), *(f"{name}-" for name in (*remove, *purge))]
         if words:
             _apt(machine, ["install", *OPTIONS, *ANY_VERSION, *words], on_line)
-        if purge:
-            _apt(machine, ["purge", *OPTIONS, *ANY_VERSION, *purge], on_line)
+        # One that has left no configuration is gone already, and unknown to apt where its repository has gone before it.
+        known = self.installed(Reader(machine)) if purge else {}
+        left = [name for name in purge if name in known and known[name].state != "absent"]
+        if left:
+            _apt(machine, ["purge", *OPTIONS, *ANY_VERSION, *left], on_line)
 
     def repair(self, machine: Machine, reader: Reader, on_line: OnLine) -> None:
-        """`dpkg --configure -a`, then `apt-get install --fix-broken`, when dpkg's own audit finds something half-done."""
+        """`dpkg --configure -a` when dpkg's own audit finds something half-done, `apt-get install --fix-broken` where packages lack others.
+
+        Not the second without need: it would configure once more what has just failed, a module that takes minutes to build perhaps.
+        """
         if not reader.query(["dpkg", "--audit"]).stdout.strip():
             return
         done = machine.run(
             ["dpkg", "--configure", "-a", "--force-confold"], timeout=TRANSACTION_SECONDS, on_line=on_line
         )
-        _apt(machine, ["install", *OPTIONS, *ANY_VERSION, "--no-remove", "--fix-broken"], on_line)
+        fixing = reader.query(["apt-get", "--simulate", "install", "--fix-broken", "--yes"], timeout=120)
+        if done.ok or not fixing.ok or SIMULATED.search(fixing.stdout):
+            _apt(machine, ["install", *OPTIONS, *ANY_VERSION, "--no-remove", "--fix-broken"], on_line)
         reader.forget()
         if not done.ok and reader.query(["dpkg", "--audit"]).stdout.strip():
             raise _error(done)
@@ -128,16 +153,28 @@ class Apt:
     def refresh_lists(self, machine: Machine, on_line: OnLine, source: str = "") -> None:
         """`apt-get update`, of one source file or of all.
 
-        apt exits 0 with mere warnings for a dead or untrusted server unless told otherwise. For one source that is an error;
-        for all it is not: somebody else's broken repository is no reason to stop.
+        apt exits 0 with mere warnings for a dead or untrusted server, where it has older indices, unless told otherwise.
         """
-        words = ["update", f"--option=DPkg::Lock::Timeout={LOCK_WAIT_SECONDS}"]
-        if source:
-            words += ["--error-on=any", f"--option=Dir::Etc::SourceList={source}", "--option=Dir::Etc::SourceParts=-"]
-            words += ["--option=APT::Get::List-Cleanup=false"]
-            _apt(machine, words, on_line)
-        else:
-            machine.run(["apt-get", *words], timeout=TRANSACTION_SECONDS, on_line=on_line)
+        only = [*_only(source), "--option=APT::Get::List-Cleanup=false"] if source else []
+        _apt(machine, ["update", f"--option=DPkg::Lock::Timeout={LOCK_WAIT_SECONDS}", "--error-on=any", *only], on_line)
+
+    def install_scripts(self, reader: Reader, names: Sequence[str]) -> list[str]:
+        """The preinst and postinst scripts that dpkg keeps."""
+        paths = [f"{INFO}/{name}.{script}" for name in names for script in ("postinst", "preinst")]
+        return [(reader.read(path) or b"").decode("utf-8", "replace") for path in paths]
+
+    def files(self, reader: Reader, names: Sequence[str]) -> list[str]:
+        """The lists that dpkg keeps."""
+        texts = [(reader.read(f"{INFO}/{name}.list") or b"").decode("utf-8", "replace") for name in names]
+        return [line for text in texts for line in text.splitlines()]
+
+    def release_command(self, names: Sequence[str]) -> str:
+        """`apt-mark unhold`."""
+        return f"apt-mark unhold {' '.join(names)}"
+
+    def removal_command(self, names: Sequence[str]) -> str:
+        """`apt-get remove`."""
+        return f"apt-get remove {' '.join(names)}"
 
 
 def list_file_pattern(uri: str) -> str:
@@ -146,7 +183,12 @@ def list_file_pattern(uri: str) -> str:
     return bare.replace("_", "%5f").replace("/", "_") + "_*InRelease"
 
 
-def _words(specs: Sequence[Spec]) -> list[str]:
+def _only(source: str) -> list[str]:
+    """Options by which apt knows one source file and no other."""
+    return [f"--option=Dir::Etc::SourceList={source}", "--option=Dir::Etc::SourceParts=-"]
+
+
+def arguments(specs: Sequence[Spec]) -> list[str]:
     """`name`, or `name=version*`: apt takes a shell pattern, so the distribution's revision needs not be known."""
     return [f"{spec.name}={spec.version}{'' if spec.exact else '*'}" if spec.version else spec.name for spec in specs]
 
@@ -187,14 +229,34 @@ def _apt(machine: Machine, words: Sequence[str], on_line: OnLine) -> None:
 def _error(output: Output) -> CommandError:
     """apt's own `E:` lines are the message; the rest of what it printed last is the evidence."""
     text = f"{output.stdout}\n{output.stderr}"
-    errors = [line[3:].strip() for line in text.splitlines() if line.startswith("E: ")]
+    said = [line[3:].strip() for line in text.splitlines() if line.startswith("E: ")]
+    distrusted = _bad_signatures(text)
+    errors = [*_script_failures(text), *distrusted, *said]
     what = " ".join(output.argv[:2]) if output.argv[1:2] != ("--simulate",) else "apt-get install"
     message = f"{what} failed: {errors[0] if errors else f'exit status {output.returncode}'}"
     unknown = "Unable to locate package" in text or "was not found" in text
     kind = UnknownPackageError if unknown else CommandError
-    return kind(message, hint=_hint(text), details=output.last_words(15))
+    evidence = (line for line in output.last_words(15) if not (distrusted and line.endswith(UNSIGNED)))
+    return kind(message, hint=_hint(text), details=tuple(evidence))
 
 
+def _script_failures(text: str) -> list[str]:
+    """What dpkg says of packages that it could not unpack or configure, in words that name the package."""
+    found = re.findall(r"^dpkg: error processing (?:package|archive) (\S+) \(--(\w+)\):\n (.+)$", text, re.MULTILINE)
+    return [f"{name} ({verb}): {why}" for name, verb, why in found]
+
+
+def _bad_signatures(text: str) -> list[str]:
+    """Why apt takes a repository for unsigned: a warning says it, before the error that says only that it does."""
+    found = re.findall(
+        r"^W: (?:OpenPGP signature verification failed|GPG error): (\S+) +.*?InRelease: (.+)$", text, re.MULTILINE
+    )
+    return [f"{uri}: {' '.join(why.rpartition('error message is: ')[2].split())}" for uri, why in found]
+
+
+EXPIRED_KEY = "the repository's signing key has expired: `gpunode check` says which; its publisher has a newer one"
+DAMAGED = "what the mirror gives is not what its signed index promises: try again later, or use another mirror; nothing of it was installed"
+WRONG_CLOCK = "is this host's clock right? see `timedatectl`"
 HINTS = (
     ("Could not get lock", "another package manager is at work (unattended-upgrades?): try again when it has ended"),
     (
@@ -203,10 +265,35 @@ HINTS = (
     ),
     ("NO_PUBKEY", "the repository is signed by a key that the profile and the catalogue do not name"),
     ("Missing key", "the repository is signed by a key that the profile and the catalogue do not name"),
-    ("not valid yet", "is this host's clock right? see `timedatectl`"),
-    ("is not live until", "is this host's clock right? see `timedatectl`"),
+    ("Not live until", WRONG_CLOCK),  # of a signature, or of a key that is not live yet
+    ("EXPKEYSIG", EXPIRED_KEY),
+    ("The primary key is not live", EXPIRED_KEY),
+    (
+        "is expired (invalid since",
+        "the mirror has stopped following its original, or this host's clock is wrong: see `timedatectl`",
+    ),
+    ("Hash Sum mismatch", DAMAGED),
+    ("File has unexpected size", DAMAGED),
+    (
+        "407 ",
+        "the proxy asks for a user name, which no profile holds: name a proxy by network.proxy that lets this host through",
+    ),
+    ("certificate verify failed", "add your CA to the system's trust store (update-ca-certificates): apt has no other"),
+    (
+        "certificate is NOT trusted",
+        "add your CA to the system's trust store (update-ca-certificates): apt has no other",
+    ),
+    ("not valid yet", WRONG_CLOCK),
     ("No space left on device", "free some space, then run the same command again: what was begun is finished first"),
+    (
+        "Could not connect",
+        "is the mirror up, and a way to it? a proxy or a mirror is set in the profile: network.proxy, repositories",
+    ),
     ("Could not resolve", "is there a network, and a name server? a proxy is set in the profile: network.proxy"),
+    (
+        "script subprocess",
+        "a script of that package failed: mend what it says, then run the same command again, or `gpunode rollback`",
+    ),
     ("Unable to locate package", "the repository does not have it: see driver.branch, cuda.version in the profile"),
     ("was not found", "the repository does not have that version: `apt-cache madison NAME` lists what it has"),
 )

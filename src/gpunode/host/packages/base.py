@@ -1,4 +1,6 @@
-"""Package managers behind one small interface. apt is the first; dnf and zypper are to be one file each."""
+"""Package managers behind one small interface: apt, dnf and zypper. What the last two share is in rpm.py, dnf's two dialects in dnf4.py and
+dnf5.py.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +54,11 @@ class PackageManager(Protocol):
     """What gpunode needs of a package manager."""
 
     name: str
+    programs: tuple[str, ...]
+    """Names of the processes that change packages."""
+
+    def refusal(self, reader: Reader) -> str:
+        """Why gpunode cannot drive it on this host, with what helps; empty where it can."""
 
     def installed(self, reader: Reader) -> dict[str, Package]:
         """Every package the database knows, by name, in one query."""
@@ -90,7 +97,19 @@ class PackageManager(Protocol):
         """Mark packages as installed automatically, or by hand."""
 
     def refresh_lists(self, machine: Machine, on_line: OnLine, source: str = "") -> None:
-        """Fetch the indices of one source file, or as many as can be had of all. Raises HostError when that one fails."""
+        """Fetch the indices of one source file, or of all. Raises HostError when one fails; the others are fetched even so."""
+
+    def install_scripts(self, reader: Reader, names: Sequence[str]) -> list[str]:
+        """The texts of what the packages ran when they were installed: users that are made are named there."""
+
+    def files(self, reader: Reader, names: Sequence[str]) -> list[str]:
+        """Paths that the packages brought."""
+
+    def release_command(self, names: Sequence[str]) -> str:
+        """What a person types to let go of held packages."""
+
+    def removal_command(self, names: Sequence[str]) -> str:
+        """What a person types to remove packages."""
 
 
 def version_matches(version: str, wanted: str) -> bool:

@@ -85,3 +85,14 @@ class Verb(Protocol):
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:
         """Take it back, whether it had happened wholly, in part or not at all. Doing it twice is doing it once."""
+
+
+class NeverConflicts:
+    """A verb whose undo stands in nobody's way: there is no text of somebody's that it could lose. Not deferred, unless it says so."""
+
+    deferred: ClassVar[bool] = False
+
+    @classmethod
+    def conflict(cls, _hands: Hands, _intent: Json, _view: FileView) -> Conflict | None:
+        """None ever."""
+        return None

@@ -8,7 +8,7 @@ from typing import ClassVar
 from gpunode.errors import ConflictError, HostError
 from gpunode.host.machine import FileStat
 from gpunode.host.verbs import images
-from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
+from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, NeverConflicts, Taken
 
 
 def temporary_of(path: str) -> str:
@@ -111,11 +111,10 @@ class MakeLink(_PathChange):
 
 
 @dataclass(frozen=True)
-class MakeDirectory:
+class MakeDirectory(NeverConflicts):  # a directory that others use is left to them
     """Make one directory."""
 
     name: ClassVar[str] = "make-directory"
-    deferred: ClassVar[bool] = False
     path: str
     mode: int = 0o755
 
@@ -126,11 +125,6 @@ class MakeDirectory:
     def act(self, hands: Hands, intent: Json) -> None:
         """Make it."""
         hands.machine.make_directory(intent["path"], mode=intent["mode"])
-
-    @classmethod
-    def conflict(cls, _hands: Hands, _intent: Json, _view: FileView) -> Conflict | None:
-        """None ever: a directory that others use is left to them."""
-        return None
 
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from gpunode.formats import containerd_config, text_merge, toml_edit
+from gpunode.formats import containerd_config, json_edit, text_merge, toml_edit
 from gpunode.formats.toml_data import TomlError
 from gpunode.host.journal import Json
 from gpunode.host.machine import FileStat
@@ -16,6 +16,7 @@ from gpunode.host.verbs.base import Conflict
 REVERTS: dict[str, Callable[[str | None, str, str], str | None]] = {
     "containerd": containerd_config.revert,
     "toml": toml_edit.revert,
+    "json": json_edit.revert,
 }
 """How gpunode's keys are taken out of a file of a style, others' edits kept."""
 

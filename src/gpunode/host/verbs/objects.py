@@ -7,16 +7,15 @@ from typing import Any, ClassVar
 
 from gpunode.errors import CommandError
 from gpunode.host import kubectl
-from gpunode.host.kubectl import Access, Object
-from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
+from gpunode.host.kubectl import Access, Address, Object
+from gpunode.host.verbs.base import Hands, Json, NeverConflicts, Taken
 
 
 @dataclass(frozen=True)
-class ApplyObject:
+class ApplyObject(NeverConflicts):  # the server keeps each manager's fields apart
     """Apply one manifest. What was there is kept whole, and with it the fields that were gpunode's."""
 
     name: ClassVar[str] = "apply-object"
-    deferred: ClassVar[bool] = False
     access: Access
     manifest: Object
 
@@ -35,11 +34,6 @@ class ApplyObject:
     def act(self, hands: Hands, intent: Json) -> None:
         """`kubectl apply --server-side`. Raises CommandError."""
         kubectl.apply(hands.machine, access_of(intent), intent["manifest"])
-
-    @classmethod
-    def conflict(cls, _hands: Hands, _intent: Json, _view: FileView) -> Conflict | None:
-        """None ever: the server keeps each manager's fields apart."""
-        return None
 
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:
@@ -63,7 +57,50 @@ class ApplyObject:
         return Taken()
 
 
-def address(manifest: Object) -> tuple[str, str, str]:
+@dataclass(frozen=True)
+class DropObject(NeverConflicts):  # as above
+    """Take away an object that gpunode made; of one that others have fields of, only gpunode's fields."""
+
+    name: ClassVar[str] = "drop-object"
+    access: Access
+    manifest: Object
+
+    def intent(self, hands: Hands) -> Json | None:
+        """The fields that are gpunode's; None where there is no object, or none of it is gpunode's."""
+        live = kubectl.get(hands.reader, self.access, *address(self.manifest))
+        owned = None if live is None else owned_manifest(live)
+        if live is None or owned is None:
+            return None
+        return {"access": asdict(self.access), "manifest": bare(live), "before": owned, "alone": is_alone(live)}
+
+    def act(self, hands: Hands, intent: Json) -> None:
+        """Delete it, or give its fields up. Raises CommandError."""
+        access, manifest = access_of(intent), intent["manifest"]
+        if intent["alone"]:
+            kubectl.delete(hands.machine, access, *address(manifest))
+        else:
+            kubectl.apply(hands.machine, access, manifest, force=True)
+
+    @classmethod
+    def undo(cls, hands: Hands, intent: Json) -> Taken:
+        """Apply what gpunode had of it. Raises CommandError, unless forced to leave it."""
+        try:
+            kubectl.apply(hands.machine, access_of(intent), intent["before"])
+        except CommandError as error:
+            if not hands.force:
+                raise
+            kind, name, _ = address(intent["manifest"])
+            return Taken(left=(f"{kind} {name} in the cluster: {error.message}",))
+        return Taken()
+
+
+def is_alone(live: Object) -> bool:
+    """Whether nobody but gpunode has fields of an object, its status left aside."""
+    entries = live.get("metadata", {}).get("managedFields", [])
+    return all(each.get("manager") == kubectl.FIELD_MANAGER or each.get("subresource") for each in entries)
+
+
+def address(manifest: Object) -> Address:
     """An object's kind, name and name space, as kubectl takes them."""
     metadata = manifest["metadata"]
     return str(manifest["kind"]).lower(), str(metadata["name"]), str(metadata.get("namespace", ""))

@@ -7,37 +7,32 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gpunode.errors import CommandError, HostError
-from gpunode.host import accounts, systemd
+from gpunode.host import accounts, dkms, systemd
 from gpunode.host.packages import manager_named
+from gpunode.host.packages.at_work import await_others
 from gpunode.host.packages.base import Package, PackageManager, Spec
-from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
-
-
-class _NeverConflicts:
-    """Packages are put back to what they were whoever changed them since: nobody's text is lost by it."""
-
-    deferred: ClassVar[bool] = False
-
-    @classmethod
-    def conflict(cls, _hands: Hands, _intent: Json, _view: FileView) -> Conflict | None:
-        """None ever."""
-        return None
+from gpunode.host.verbs.base import Hands, Json, NeverConflicts, Taken
 
 
 @dataclass(frozen=True)
-class InstallPackages(_NeverConflicts):
-    """Bring packages to wanted versions, `reinstall` those whose files were damaged. `ours` may be changed though held."""
+class InstallPackages(NeverConflicts):
+    """Bring packages to wanted versions, `reinstall` those whose files were damaged. `ours` may be changed though held. With `source`
+    the packages of that source file are taken and no others. Going back takes those of all, for so they came.
+    """
 
     name: ClassVar[str] = "install-packages"
     manager: str
     specs: tuple[Spec, ...]
     reinstall: tuple[str, ...] = ()
     ours: frozenset[str] = frozenset()
+    source: str = ""
 
     def intent(self, hands: Hands) -> Json | None:
-        """The whole transaction, dependencies and all, each package with what it is now. Raises HostError on a foreign hold."""
-        manager = manager_named(self.manager)
-        repair(manager, hands)
+        """The whole transaction, dependencies and all, each package with what it is now. Raises HostError on a foreign hold, and where
+        all that is left to do is to configure what cannot be configured.
+        """
+        manager, began = manager_named(self.manager, self.source), hands.reader.now()
+        broken = repair(manager, hands)
         changes = manager.simulate(hands.reader, install=self.specs, reinstall=self.reinstall, override_holds=True)
         known = manager.installed(hands.reader)
         held = sorted(change.name for change in changes if change.name in known and known[change.name].held)
@@ -45,18 +40,21 @@ class InstallPackages(_NeverConflicts):
         if foreign:
             raise HostError(
                 f"held by somebody else than gpunode: {', '.join(foreign)}",
-                hint=f"release it with `apt-mark unhold {' '.join(foreign)}`, or ask for the held version in the profile",
+                hint=f"release it with `{manager.release_command(foreign)}`, or ask for the held version in the profile",
             )
         removed = [change.name for change in changes if not change.after]
         if removed:
             raise HostError(
                 f"the package manager would remove {', '.join(removed)}",
-                hint=f"remove them yourself first if that is what you want: apt-get remove {' '.join(removed)}",
+                hint=f"remove them yourself first if that is what you want: {manager.removal_command(removed)}",
             )
         if not changes:
+            if broken and not all(spec.satisfied_by(known.get(spec.name)) for spec in self.specs):
+                raise dkms.explained(broken, hands.reader, began)
             return None
         return {
             "manager": self.manager,
+            "source": self.source,
             "install": [[spec.name, spec.version] for spec in self.specs],
             "reinstall": list(self.reinstall),
             "users": sorted(accounts.system_users(hands.reader)),
@@ -65,39 +63,54 @@ class InstallPackages(_NeverConflicts):
 
     def act(self, hands: Hands, intent: Json) -> None:
         """Install, then mark what was asked for by name as wanted by hand."""
-        manager = manager_named(intent["manager"])
+        manager = manager_named(intent["manager"], intent.get("source", ""))
         specs = [Spec(name, version) for name, version in intent["install"]]
-        manager.install(hands.machine, install=specs, reinstall=intent["reinstall"], on_line=hands.on_line)
+        began = hands.reader.now()
+        try:
+            manager.install(hands.machine, install=specs, reinstall=intent["reinstall"], on_line=hands.on_line)
+        except CommandError as error:
+            raise dkms.explained(error, hands.reader, began) from None
         hands.reader.forget()
         known = manager.installed(hands.reader)
-        manager.set_auto(hands.machine, [spec.name for spec in specs if known[spec.name].auto], auto=False)
+        came_along = [spec.name for spec in specs if spec.name in known and known[spec.name].auto]
+        manager.set_auto(hands.machine, came_along, auto=False)
 
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:
-        """Purge what was not there, restore the versions and marks of what was."""
+        """Purge what was not there, restore the versions and marks of what was.
+
+        What is half-done is repaired only where it is in the way: a module that does not compile would be compiled in vain.
+        """
         manager = manager_named(intent["manager"])
         items = [item for item in intent["transaction"] if not item.get("superseded")]
-        if "others" not in intent:  # before the repair, which may itself bring a package to another version
-            known = manager.installed(hands.reader)
-            hands.aside({"others": [item["name"] for item in items if _is_somebody_elses(item, known)]})
+        await_others(hands.reader, manager.programs, hands.on_line)
+        if "others" not in intent:  # before a repair, which may bring packages to another version, or take them away
+            hands.aside(_found_before(manager, hands, intent, items))
+        if _only_going_are_half_done(manager, hands, items):
+            with contextlib.suppress(CommandError):  # it may be in the way even so
+                return cls._take_back(manager, hands, intent, items)
         repair(manager, hands)
+        return cls._take_back(manager, hands, intent, items)
+
+    @classmethod
+    def _take_back(cls, manager: PackageManager, hands: Hands, intent: Json, items: list[Json]) -> Taken:
         known = manager.installed(hands.reader)
         back, unavailable = _available(manager, hands, items, known, intent.get("others", []))
         going, needed = _removable(manager, hands, _to_remove(items, known), back)
+        _note_users(manager, hands, intent, going)  # the repair may have run the script that makes one
         purge = [item["name"] for item in items if item["name"] in going and item["state"] == "absent"]
         remove = [name for name in going if name not in purge]
-        if "made_users" not in intent:  # once the packages are gone nothing tells whose the users were
-            hands.aside({"made_users": _users_made(hands, intent, going), "units": _units_of(hands, going)})
         manager.restore(hands.machine, install=back, remove=remove, purge=purge, on_line=hands.on_line)
         hands.reader.forget()
         _restore_marks(manager, hands, items)
         _forget_failed_units(hands, intent.get("units", []))
-        users = _remove_users(hands, intent.get("made_users", []))
-        return Taken(left=(*needed, *unavailable, *(f"system user {name}: it runs something" for name in users)))
+        users = _remove_users(hands, _ownerless(manager, hands, items, intent.get("made_users", [])))
+        kept = (*(f"system user {name}: it runs something" for name in users), *_signing_key(hands, purge))
+        return Taken(left=(*needed, *unavailable, *kept))
 
 
 @dataclass(frozen=True)
-class HoldPackages(_NeverConflicts):
+class HoldPackages(NeverConflicts):
     """Hold packages at their version."""
 
     name: ClassVar[str] = "hold-packages"
@@ -137,11 +150,31 @@ def _before(name: str, package: Package | None, after: str) -> Json:
     }
 
 
-def repair(manager: PackageManager, hands: Hands) -> None:
-    """Finish what was interrupted, where it can be; a package that never configures is no reason to stop: it may be to go."""
-    with contextlib.suppress(CommandError):
+def _only_going_are_half_done(manager: PackageManager, hands: Hands, items: list[Json]) -> bool:
+    known = manager.installed(hands.reader)
+    half_done = {name for name, package in known.items() if package.state == "half-installed"}
+    return bool(half_done) and half_done <= set(_to_remove(items, known))
+
+
+def _signing_key(hands: Hands, purged: list[str]) -> tuple[str, ...]:
+    """DKMS's package leaves its key, which somebody may have enrolled in the firmware by now."""
+    if "dkms" not in purged or not hands.reader.exists(dkms.SIGNING_KEY):
+        return ()
+    return (f"{dkms.SIGNING_KEY}: the key that DKMS signs modules with is left by its package",)
+
+
+def repair(manager: PackageManager, hands: Hands) -> CommandError | None:
+    """Finish what was interrupted, where it can be. A package that never configures is no reason to stop, for it may be to go: its error
+    is returned.
+    """
+    await_others(hands.reader, manager.programs, hands.on_line)
+    try:
         manager.repair(hands.machine, hands.reader, hands.on_line)
-    hands.reader.forget()
+    except CommandError as error:
+        return error
+    finally:
+        hands.reader.forget()
+    return None
 
 
 def _to_remove(items: list[Json], known: dict[str, Package]) -> list[str]:
@@ -156,13 +189,36 @@ def _to_remove(items: list[Json], known: dict[str, Package]) -> list[str]:
     ]
 
 
-def _units_of(hands: Hands, packages: list[str]) -> list[str]:
+def _found_before(manager: PackageManager, hands: Hands, intent: Json, items: list[Json]) -> Json:
+    """What nothing tells any more once the packages are gone: whose they are, the users they made, the units they brought."""
+    known = manager.installed(hands.reader)
+    going = _to_remove(items, known)
+    return {
+        "others": [item["name"] for item in items if _is_somebody_elses(item, known)],
+        "made_users": _users_made(manager, hands, intent, going),
+        "units": _units_of(manager, hands, going),
+    }
+
+
+def _note_users(manager: PackageManager, hands: Hands, intent: Json, going: list[str]) -> None:
+    known = intent.get("made_users", [])
+    more = [name for name in _users_made(manager, hands, intent, going) if name not in known]
+    if more:
+        hands.aside({"made_users": [*known, *more]})
+
+
+def _ownerless(manager: PackageManager, hands: Hands, items: list[Json], users: list[str]) -> list[str]:
+    """Of the users, those that no package names which was to go and has stayed."""
+    stayed = _to_remove(items, manager.installed(hands.reader))
+    kept = accounts.named_in(manager.install_scripts(hands.reader, stayed), users) if users and stayed else []
+    return [name for name in users if name not in kept]
+
+
+def _units_of(manager: PackageManager, hands: Hands, packages: list[str]) -> list[str]:
     """The systemd services that the packages brought."""
-    lists = [(hands.reader.read(f"{accounts.SCRIPTS}/{name}.list") or b"").decode() for name in packages]
-    paths = [
-        line for text in lists for line in text.splitlines() if "/systemd/system/" in line and line.endswith(".service")
-    ]
-    return sorted({path.rpartition("/")[2] for path in paths})
+    paths = manager.files(hands.reader, packages)
+    units = [path for path in paths if "/systemd/system/" in path and path.endswith(".service")]
+    return sorted({path.rpartition("/")[2] for path in units})
 
 
 def _forget_failed_units(hands: Hands, units: list[str]) -> None:
@@ -174,10 +230,10 @@ def _forget_failed_units(hands: Hands, units: list[str]) -> None:
         )  # it says so, and no more, when there is nothing to forget
 
 
-def _users_made(hands: Hands, intent: Json, gone: list[str]) -> list[str]:
+def _users_made(manager: PackageManager, hands: Hands, intent: Json, gone: list[str]) -> list[str]:
     """System users that were not there before and that the scripts of packages now going have made."""
     new = [name for name in accounts.system_users(hands.reader) if name not in intent["users"]]
-    return accounts.made_by(hands.reader, gone, new) if new else []
+    return accounts.named_in(manager.install_scripts(hands.reader, gone), new) if new else []
 
 
 def _remove_users(hands: Hands, users: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from gpunode.errors import CommandError
 from gpunode.host.packages import manager_named
-from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
+from gpunode.host.verbs.base import Hands, Json, NeverConflicts, Taken
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "loader-cache": ("ldconfig",),
@@ -24,7 +24,7 @@ SECONDS = 900.0
 
 
 @dataclass(frozen=True)
-class Refresh:
+class Refresh(NeverConflicts):  # nobody edits a derived thing
     """Make a derived thing anew. Undone by making it anew once more, after everything else was undone."""
 
     name: ClassVar[str] = "refresh"
@@ -45,11 +45,6 @@ class Refresh:
         else:
             _run(hands, COMMANDS[what])
         hands.reader.forget()
-
-    @classmethod
-    def conflict(cls, _hands: Hands, _intent: Json, _view: FileView) -> Conflict | None:
-        """None ever: nobody edits a derived thing."""
-        return None
 
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:

@@ -7,20 +7,13 @@ from typing import ClassVar
 
 from gpunode.errors import CommandError, HostError
 from gpunode.host import modules, systemd
-from gpunode.host.verbs.base import Conflict, FileView, Hands, Json, Taken
+from gpunode.host.verbs.base import Hands, Json, NeverConflicts, Taken
 
-
-class _NeverConflicts:
-    deferred: ClassVar[bool] = False
-
-    @classmethod
-    def conflict(cls, _hands: Hands, _intent: Json, _view: FileView) -> Conflict | None:
-        """None ever: a unit's or module's state is nobody's text."""
-        return None
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class EnableService(_NeverConflicts):
+class EnableService(NeverConflicts):
     """Enable a unit and start it now."""
 
     name: ClassVar[str] = "enable-service"
@@ -52,22 +45,18 @@ class EnableService(_NeverConflicts):
         return Taken()
 
 
-@dataclass(frozen=True)
-class RestartService(_NeverConflicts):
-    """Restart a unit so that it takes up changed files, and wait until it is up. Undone by restarting it once more, last of all."""
+class _TakesUpFiles(NeverConflicts):
+    """What has a unit take up files that have changed. Undone by having it take them up once more, last of all."""
 
-    name: ClassVar[str] = "restart-service"
     deferred: ClassVar[bool] = True
-    unit: str
-    timeout: float
-
-    def intent(self, hands: Hands) -> Json | None:
-        """Whether it was active."""
-        return {"unit": self.unit, "active": systemd.unit(hands.reader, self.unit).active, "timeout": self.timeout}
+    command: ClassVar[str]
+    """systemctl's word for it."""
+    aftermath: ClassVar[str] = ""
+    """What an undo leaves, with {unit} for the unit."""
 
     def act(self, hands: Hands, intent: Json) -> None:
-        """Restart and wait. Raises CommandError with the daemon's own log lines when it does not come back."""
-        systemd.control(hands.machine, "restart", intent["unit"], timeout=intent["timeout"])
+        """Run it and wait. Raises CommandError with the daemon's own log lines when it does not come back."""
+        systemd.control(hands.machine, self.command, intent["unit"], timeout=intent["timeout"])
 
     @classmethod
     def undo(cls, hands: Hands, intent: Json) -> Taken:
@@ -75,16 +64,107 @@ class RestartService(_NeverConflicts):
         now = systemd.unit(hands.reader, intent["unit"])
         if not now.loaded:
             return Taken()
-        verb = "restart" if intent["active"] else "stop"
+        verb = cls.command if intent["active"] else "stop"
         try:
             systemd.control(hands.machine, verb, intent["unit"], timeout=intent["timeout"])
         except HostError as error:
             return Taken(left=(f"service {intent['unit']}: {error.message}",))
-        return Taken()
+        return Taken(note=cls.aftermath.format(unit=intent["unit"]))
 
 
 @dataclass(frozen=True)
-class StopService(_NeverConflicts):
+class RestartService(_TakesUpFiles):
+    """Restart a unit, and wait until it is up.
+
+    `loaded` is a digest of the configuration that it starts with, so that a later look knows what the running daemon has read.
+    """
+
+    name: ClassVar[str] = "restart-service"
+    command: ClassVar[str] = "restart"
+    unit: str
+    timeout: float
+    loaded: str = ""
+
+    def intent(self, hands: Hands) -> Json | None:
+        """Whether it was active."""
+        return _activity(hands, self.unit, self.timeout) | ({"loaded": self.loaded} if self.loaded else {})
+
+
+@dataclass(frozen=True)
+class ReloadService(_TakesUpFiles):
+    """Have a unit read its files again without a restart, or start it where it did not run."""
+
+    name: ClassVar[str] = "reload-service"
+    command: ClassVar[str] = "reload-or-restart"
+    # dockerd keeps a runtime that is no longer in its file: what it does not read, it does not forget.
+    aftermath: ClassVar[str] = "{unit} may know what was taken out of its files until its next start"
+    unit: str
+    timeout: float
+
+    def intent(self, hands: Hands) -> Json | None:
+        """Whether it was active."""
+        return _activity(hands, self.unit, self.timeout)
+
+
+def _activity(hands: Hands, unit: str, timeout: float) -> Json:
+    return {"unit": unit, "active": systemd.unit(hands.reader, unit).active, "timeout": timeout}
+
+
+@dataclass(frozen=True)
+class AwaitRestart(NeverConflicts):
+    """Wait until a unit has started its daemon anew, as k0s does by itself. Undone by waiting for that once more, after all restarts.
+
+    The daemon makes its `socket` anew when it starts, and reads `paths` then: files, and the folders that they lie in.
+    """
+
+    name: ClassVar[str] = "await-restart"
+    deferred: ClassVar[bool] = True
+    unit: str
+    socket: str
+    paths: tuple[str, ...]
+    timeout: float
+
+    def intent(self, hands: Hands) -> Json | None:
+        """None when the daemon has started since they changed, or the unit does not run."""
+        intent = {"unit": self.unit, "socket": self.socket, "paths": list(self.paths), "timeout": self.timeout}
+        return intent if _is_behind(hands, intent) else None
+
+    def act(self, hands: Hands, intent: Json) -> None:
+        """Raises HostError when it has not done so within `timeout` seconds."""
+        _await(hands, intent)
+
+    @classmethod
+    def undo(cls, hands: Hands, intent: Json) -> Taken:
+        """The files are as they were by now: wait for the daemon that reads it."""
+        try:
+            _await(hands, intent)
+        except HostError as error:
+            return Taken(left=(error.message,))
+        return Taken()
+
+
+def _await(hands: Hands, intent: Json) -> None:
+    deadline = hands.reader.now() + intent["timeout"]
+    while _is_behind(hands, intent):
+        if hands.reader.now() > deadline:
+            raise HostError(
+                f"{intent['unit']} did not start its daemon anew within {intent['timeout']:g} s of the change",
+                hint=f"see `journalctl -u {intent['unit']}`",
+            )
+        hands.reader.wait(POLL_SECONDS)
+
+
+def _is_behind(hands: Hands, intent: Json) -> bool:
+    """Whether the unit runs, and its daemon has not started since the last change. What comes from the future says nothing."""
+    host = hands.reader
+    if not systemd.unit(host, intent["unit"]).active:
+        return False
+    socket, stats = host.lstat(intent["socket"]), [host.lstat(path) for path in intent["paths"]]
+    return socket is None or any(stat and socket.mtime <= stat.mtime <= host.now() for stat in stats)
+
+
+@dataclass(frozen=True)
+class StopService(NeverConflicts):
     """Stop a unit for a while. Undone by starting it where it was active, last of all."""
 
     name: ClassVar[str] = "stop-service"
@@ -109,7 +189,7 @@ class StopService(_NeverConflicts):
 
 
 @dataclass(frozen=True)
-class LoadModule(_NeverConflicts):
+class LoadModule(NeverConflicts):
     """Load a kernel module."""
 
     name: ClassVar[str] = "load-module"
@@ -136,7 +216,7 @@ class LoadModule(_NeverConflicts):
 
 
 @dataclass(frozen=True)
-class UnloadModule(_NeverConflicts):
+class UnloadModule(NeverConflicts):
     """Unload a kernel module so that another version can be loaded. Undone by loading whatever is installed, last of all."""
 
     name: ClassVar[str] = "unload-module"

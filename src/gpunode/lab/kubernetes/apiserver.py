@@ -10,14 +10,17 @@ import contextlib
 import json
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from gpunode.lab.kubernetes import routes
+from gpunode.lab.kubernetes import discovery, openapi_proto, routes
 from gpunode.lab.kubernetes.errors import ApiError
+from gpunode.lab.kubernetes.faults import Fault, Faults
 from gpunode.lab.kubernetes.kinds import Object
 from gpunode.lab.kubernetes.routes import Request
 from gpunode.lab.kubernetes.store import Store
@@ -39,13 +42,18 @@ class Tls:
 
 
 class ApiServer(ThreadingHTTPServer):
-    """Serves `store` at `address`; `tokens` are the bearer tokens it accepts, `logs` the folder of container logs."""
+    """Serves `store` at `address`; `tokens` are the bearer tokens it accepts, `logs` the folder of container logs.
+
+    `faults` is the file of what it is to do wrong (see gpunode.lab.kubernetes.faults).
+    """
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], store: Store, tls: Tls, tokens: frozenset[str], logs: Path) -> None:
+    def __init__(
+        self, address: tuple[str, int], store: Store, tls: Tls, tokens: frozenset[str], logs: Path, faults: Path
+    ) -> None:
         super().__init__(address, _Handler)
-        self.store, self.tokens, self.logs = store, tokens, logs
+        self.store, self.tokens, self.logs, self.faults = store, tokens, logs, Faults(faults)
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(tls.certificate, tls.key)
         self._tls.load_verify_locations(tls.authority)
@@ -67,8 +75,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are not logged: a node's journal is for what goes wrong."""
 
     def _handle(self) -> None:
+        fault = self.server.faults.meeting(self.headers.get("User-Agent", ""), self.command, self.path)
         try:
-            self._route()
+            if fault:
+                self._fail(fault)
+            else:
+                self._route()
         except ApiError as error:
             self._answer(error.code, error.status())
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
@@ -84,6 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path in _OPEN[1:]:
             self._answer_text("ok")
             return
+        if url.path == "/openapi/v2" and openapi_proto.ASKED in request.accept:
+            content = openapi_proto.document(discovery.GIT_VERSION, discovery.WRITE_PARAMETERS)
+            self._send(200, content, openapi_proto.MEDIA_TYPE)
+            return
         found = routes.document(url.path, "{}:{}".format(*self.server.server_address[:2]))
         if found is not None:
             self._answer(200, found)
@@ -94,6 +110,15 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(*routes.serve(self.server.store, request))
 
+    def _fail(self, fault: Fault) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        time.sleep(fault.delay)
+        self.close_connection = True
+        if fault.code:
+            status = ApiError(fault.code, fault.reason, fault.message).status()
+            headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after else {}
+            self._send(fault.code, json.dumps(status).encode(), "application/json", headers)
+
     def _known(self) -> bool:
         """Whether the client showed a certificate of the cluster's authority, or a token that is known."""
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
@@ -102,11 +127,20 @@ class _Handler(BaseHTTPRequestHandler):
         return bool(self.connection.getpeercert())
 
     def _request(self, path: str, query: dict[str, str]) -> Request:
-        length = int(self.headers.get("Content-Length") or 0)
         content_type = self.headers.get("Content-Type", "").partition(";")[0]
         agent = self.headers.get("User-Agent", "")
-        body = self.rfile.read(length)
-        return Request(self.command, path, query, self.headers.get("Accept", ""), content_type, agent, body)
+        return Request(self.command, path, query, self.headers.get("Accept", ""), content_type, agent, self._body())
+
+    def _body(self) -> bytes:
+        """What the client sends with the request; in chunks where it does not know the length, as `kubectl create --raw`."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        found = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
 
     def _answer(self, code: int, body: Object) -> None:
         self._send(code, json.dumps(body).encode(), "application/json")
@@ -114,8 +148,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer_text(self, text: str) -> None:
         self._send(200, text.encode(), "text/plain")
 
-    def _send(self, code: int, data: bytes, content_type: str) -> None:
+    def _send(
+        self, code: int, data: bytes, content_type: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -197,7 +235,7 @@ def main() -> None:
     tls = Tls(folder / "apiserver.crt", folder / "apiserver.key", folder / "ca.crt")
     tokens = frozenset((folder / "tokens").read_text().split())
     store = Store(folder / "objects.json")
-    ApiServer((arguments.address, PORT), store, tls, tokens, LOGS).serve_forever()
+    ApiServer((arguments.address, PORT), store, tls, tokens, LOGS, folder / "faults.json").serve_forever()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import subprocess
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def start(launch: Launch) -> None:
 
 def _security(context: dict[str, Any]) -> list[str]:
     options = ["--privileged"] if context.get("privileged") else []
-    dropped = context.get("capabilities", {}).get("drop", [])
+    dropped = context.get("capabilities", {}).get("drop", []) if _drops_capabilities() else []
     names = _DEFAULT_CAPABILITIES if "ALL" in dropped else tuple(f"CAP_{name}" for name in dropped)
     options += [word for name in names for word in ("--cap-drop", name)]
     if context.get("readOnlyRootFilesystem"):
@@ -114,6 +115,12 @@ def _security(context: dict[str, Any]) -> list[str]:
     if "runAsUser" in context:
         options += ["--user", str(context["runAsUser"])]
     return options
+
+
+@cache
+def _drops_capabilities() -> bool:
+    """Whether this ctr can: containerd 1.4's cannot, and containers keep them there."""
+    return "--cap-drop" in _checked("run", "--help")
 
 
 def tasks() -> dict[str, tuple[int, str]]:

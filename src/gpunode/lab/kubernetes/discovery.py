@@ -9,7 +9,8 @@ from gpunode.lab.kubernetes.kinds import KINDS, Kind, Object
 GIT_VERSION = "v1.32.3"
 _VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
-_WRITE_PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force", "pretty")
+WRITE_PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force", "pretty")
+"""Of the query, in requests that change something."""
 
 
 def version() -> Object:
@@ -79,7 +80,7 @@ def openapi_v3(prefix: str) -> Object:
 
 def _patch_operation(kind: Kind) -> Object:
     gvk = {"group": kind.group, "version": kind.version, "kind": kind.kind}
-    parameters = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in _WRITE_PARAMETERS]
+    parameters = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in WRITE_PARAMETERS]
     operation: Object = {"operationId": f"patch{kind.kind}", "parameters": parameters, "responses": {}}
     return operation | {"x-kubernetes-action": "patch", "x-kubernetes-group-version-kind": gvk}
 

@@ -16,6 +16,7 @@ else:
     import tomli as tomllib
 
 CONFIG = Path("/etc/containerd")
+FILE = CONFIG / "config.toml"
 _INVOCATION = Path("/run/systemd/units/invocation:containerd.service")
 
 
@@ -37,16 +38,29 @@ class Loaded:
     cri: bool
 
 
-def parse(document: dict[str, Any]) -> tuple[str, dict[str, Handler]]:
-    """The default runtime's name and all handlers in a `containerd config dump`, of configuration version 2 or 3."""
+def parse(document: dict[str, Any], written: dict[str, Any] | None = None) -> tuple[str, dict[str, Handler]]:
+    """The default runtime's name and all handlers in a `containerd config dump`, of configuration version 2 or 3.
+
+    `written` is the daemon's own file: containerd 1.4's dump leaves the runtimes' options out.
+    """
+    containerd, options = _containerd(document), _runtimes(_containerd(written or {}))
+    handlers = {}
+    for name, runtime in _runtimes(containerd).items():
+        known = runtime.get("options") or options.get(name, {}).get("options", {})
+        handlers[name] = Handler(runtime.get("runtime_type", ""), known.get("BinaryName") or "runc")
+    return containerd.get("default_runtime_name", "runc"), handlers
+
+
+def _containerd(document: dict[str, Any]) -> dict[str, Any]:
     plugins = document.get("plugins", {})
     section = plugins.get("io.containerd.cri.v1.runtime") or plugins.get("io.containerd.grpc.v1.cri") or {}
-    containerd = section.get("containerd", {})
-    handlers = {}
-    for name, runtime in containerd.get("runtimes", {}).items():
-        binary = runtime.get("options", {}).get("BinaryName") or "runc"
-        handlers[name] = Handler(runtime.get("runtime_type", ""), binary)
-    return containerd.get("default_runtime_name", "runc"), handlers
+    found: dict[str, Any] = section.get("containerd", {})
+    return found
+
+
+def _runtimes(containerd: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = containerd.get("runtimes", {})
+    return found
 
 
 class HandlerWatch:
@@ -78,7 +92,8 @@ class HandlerWatch:
             # The file was edited between the start and this look: the last known configuration is the honest answer.
             default, handlers = self._loaded.default, self._loaded.handlers
         else:
-            default, handlers = parse(tomllib.loads(_output("containerd", "config", "dump")))
+            dumped = tomllib.loads(_output("containerd", "config", "dump"))
+            default, handlers = parse(dumped, tomllib.loads(FILE.read_text()) if FILE.exists() else {})
         self._loaded = Loaded(invocation, default, handlers, cri)
         self._file.write_text(json.dumps(asdict(self._loaded)))
 

@@ -40,13 +40,16 @@ class Kind:
 KINDS = (
     Kind("", "v1", "namespaces", "Namespace", False, ("ns",), ("status",)),
     Kind("", "v1", "nodes", "Node", False, ("no",), ("status",)),
-    Kind("", "v1", "pods", "Pod", True, ("po",), ("status", "log")),
+    Kind("", "v1", "pods", "Pod", True, ("po",), ("status", "log", "eviction")),
     Kind("", "v1", "events", "Event", True, ("ev",)),
     Kind("", "v1", "configmaps", "ConfigMap", True, ("cm",)),
     Kind("", "v1", "serviceaccounts", "ServiceAccount", True, ("sa",)),
     Kind("", "v1", "secrets", "Secret", True),
     Kind("apps", "v1", "daemonsets", "DaemonSet", True, ("ds",), ("status",)),
     Kind("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", False),
+    Kind("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", False),
+    Kind("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", False),
+    Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True, ("pdb",), ("status",)),
     Kind("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False, ("pc",)),
 )
 
@@ -62,4 +65,5 @@ def find(plural: str, group: str = "") -> Kind:
 PODS, NODES, NAMESPACES, EVENTS = find("pods"), find("nodes"), find("namespaces"), find("events")
 CONFIG_MAPS, DAEMON_SETS = find("configmaps"), find("daemonsets", "apps")
 RUNTIME_CLASSES = find("runtimeclasses", "node.k8s.io")
+DISRUPTION_BUDGETS = find("poddisruptionbudgets", "policy")
 PRIORITY_CLASSES = find("priorityclasses", "scheduling.k8s.io")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from gpunode.lab.kubernetes import api, discovery, garbage, selectors
+from gpunode.lab.kubernetes import api, discovery, eviction, garbage, selectors
 from gpunode.lab.kubernetes.api import Options, Target
 from gpunode.lab.kubernetes.errors import ApiError
 from gpunode.lab.kubernetes.kinds import KINDS, Object
@@ -94,6 +94,9 @@ def _write(store: Store, target: Target, request: Request) -> tuple[int, Object]
     dry, force = "dryRun" in request.query, request.query.get("force") == "true"
     options = Options(manager, dry, force)
     match request.method:
+        case "POST" if target.subresource == "eviction":
+            pod = api.read(store, target)
+            return 201, eviction.evict(store, pod, _decode(request), dry_run=dry)
         case "POST":
             return 201, api.create(store, target, _decode(request), options)
         case "PUT":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from gpunode.lab.interpreter import PYTHON
 from gpunode.lab.kubernetes import pki
 from gpunode.lab.kubernetes.apiserver import PORT
 from gpunode.lab.kubernetes.kinds import Object
@@ -18,7 +19,7 @@ from gpunode.lab.kubernetes.pki import Pair
 
 _FOLDER = "var/lib/lab-apiserver"
 _IMAGES = "usr/lib/lab-images"
-_PYTHON = "/usr/bin/python3 -m gpunode.lab.kubernetes"
+_PYTHON = f"/{PYTHON} -m gpunode.lab.kubernetes"
 _UNIT = """\
 [Unit]
 Description={description}
