@@ -79,7 +79,7 @@ class Island:
 
 @pytest.fixture(scope="module")
 def island() -> Iterator[Island]:
-    with create_node("bundle-island", own_network=True) as host:
+    with create_node("bundle-island", own_network=True, whole_archive=True) as host:
         cut_off(host)
         key, made = bring_bundle(host)
         shutil.copyfile(host.root / BUNDLE[1:], host.root / TAMPERED[1:])
@@ -106,7 +106,7 @@ def bring_bundle(target: LabHost) -> tuple[str, dict[str, Any]]:
 
     The images move: the target has none of them.
     """
-    with create_node("bundle-maker", cluster=False) as maker:
+    with create_node("bundle-maker", cluster=False, whole_archive=True) as maker:
         images = [shutil.move(file, maker.root / "srv") for file in (target.root / IMAGES).glob("*.tar")]
         shutil.copyfile(target.root / STATUS, maker.root / "srv/status")
         maker.boot()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gpunode.lab import kernel, layers
 from gpunode.lab.host import LabHost
 from gpunode.lab.manifest import Snapshot, report
@@ -24,12 +26,13 @@ KEY = ("/var/lib/dkms", "/var/lib/dkms/mok.key", "/var/lib/dkms/mok.pub")
 
 
 def debian(name: str, suite: str, release: str, branch: str, *, load: bool) -> LabHost:
-    host = create_node(name, cluster=False, suite=suite, release=release)
+    host = create_node(name, cluster=False, suite=suite, release=release, whole_archive=True)
     host.boot()
     host.write("/etc/gpunode/profile.toml", PROFILE.format(branch=branch, load=str(load).lower()))
     return host
 
 
+@pytest.mark.thorough
 def test_a_driver_that_does_not_compile_is_told_by_the_compilers_own_words() -> None:
     """Debian 13's driver on Debian 13's kernel: a person who chose nothing odd meets just this."""
     release = kernel.offered(layers.warm(layers.base("trixie")))[-1]

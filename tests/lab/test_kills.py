@@ -28,7 +28,7 @@ class Node:
 
 @pytest.fixture(scope="module")
 def booted() -> Iterator[Node]:
-    with create_node("kills") as host:
+    with create_node("kills", compiler=True) as host:
         host.boot()
         host.run("gpunode", "init")
         yield Node(host, Snapshot.take(host))

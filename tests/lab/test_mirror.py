@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpunode.lab import gpu, layers, mirror, product
+from gpunode.lab import gpu, layers, mirror, partial_archive, product
 from gpunode.lab.host import LabHost
 from gpunode.lab.manifest import Snapshot, report
 from gpunode.lab.repository import Signing
@@ -35,6 +35,7 @@ def new_host(name: str, signing: Mapping[str, Signing] | None = None, devices: t
     base = layers.base()
 
     def emulation(root: Path, address: str) -> None:
+        partial_archive.prepare(root)
         mirror.prepare(root, address, signing)
         gpu.prepare(root, devices)
 

@@ -52,7 +52,6 @@ OTHER = "Package: pf-other\nVersion: 1\nArchitecture: all\nMaintainer: lab <root
 def host() -> Iterator[LabHost]:
     with create_node("pf-faults", cluster=False, driver=DRIVER) as host:
         bad_mirror.lay(host.root, host.address)
-        (host.root / "etc/apt/sources.list.d/debian.sources").unlink()  # not needed, and slow to read
         host.boot()
         host.write("/etc/gpunode/profile.toml", PROFILE)
         host.write("/etc/apt/apt.conf.d/zz-lab", APT)

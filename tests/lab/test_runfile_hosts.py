@@ -34,7 +34,7 @@ Done = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[LabHost]:
-    with create_node("rf-node", cluster=False) as host:
+    with create_node("rf-node", cluster=False, whole_archive=True) as host:
         host.boot()
         host.run("apt-get", "update", "-qq")
         yield host

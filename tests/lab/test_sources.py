@@ -19,8 +19,8 @@ level = "container"
 
 
 def test_debians_own_driver_is_installed_and_taken_back() -> None:
-    """Its module cannot be built here, for this kernel has no headers: the apply ends there, saying so; the rest is real."""
-    with create_node("distro", cluster=False) as host:
+    """Its module cannot be built here, for this kernel's headers are the lab's own, and empty: the apply ends there, saying so."""
+    with create_node("distro", cluster=False, whole_archive=True) as host:
         host.boot()
         host.write("/etc/gpunode/profile.toml", PROFILE)
         before = Snapshot.take(host)
@@ -29,10 +29,9 @@ def test_debians_own_driver_is_installed_and_taken_back() -> None:
         assert "+Components: contrib non-free non-free-firmware" in plan.stdout
         done = host.run("gpunode", "apply", "--yes", "--step", "driver", check=False, timeout=900)
         assert done.returncode == 1
-        assert "cannot load the kernel module nvidia" in done.stderr
+        assert "DKMS could not build nvidia-current-open/550.163.01 for the kernel" in done.stderr
         version = host.run("dpkg-query", "--show", "--showformat=${Version}", "nvidia-driver").stdout
         assert version.startswith("550.163.01-")
-        assert "nvidia-driver" in host.run("apt-mark", "showhold").stdout
         undone = host.run("gpunode", "rollback", "--yes", check=False, timeout=300)
         assert undone.returncode == 0, undone.stdout + undone.stderr
         changes = Snapshot.compare(before, Snapshot.take(host))

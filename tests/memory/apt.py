@@ -174,9 +174,8 @@ def _plan(machine: MemoryMachine, call: Call, verb: str, names: list[str]) -> Pl
         return solver.solve([], names)
     remove = [name[:-1] for name in names if name.endswith("-")]
     install = [name for name in names if not name.endswith("-")]
-    # What lies there in half is unpacked again by whatever apt does next.
-    again = {name for name, record in machine.dpkg.records.items() if record.state == "half-installed"}
-    again |= {word for word in install if "--reinstall" in call.words and "=" not in word}
+    # What lies there in half stays so at its version: apt takes it for installed.
+    again = {word for word in install if "--reinstall" in call.words and "=" not in word}
     return solver.solve(install, remove, again=again, fix="--fix-broken" in call.words)
 
 

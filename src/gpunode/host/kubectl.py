@@ -133,8 +133,10 @@ _HINTS = (
     ("toomanyrequests", "the API server is overloaded: wait a little, and run it again"),
     ("internalerror", "the API server failed by itself: the API server's own log says why; run it again after that"),
     ("has been modified", "somebody changed it at that very moment: run it again"),
-    ("connection to the server", "is the API server up? kubernetes.kubeconfig in the profile says which"),
+    ("deadline exceeded", "the API server is slow or gone: kubernetes.timeout in the profile"),
     ("timeout", "the API server is slow or gone: kubernetes.timeout in the profile"),
+    ("connection to the server", "is the API server up? kubernetes.kubeconfig in the profile says which"),
+    ("unable to connect", "is the API server up? kubernetes.kubeconfig in the profile says which"),
 )
 """What kubectl's words are known by, in small letters, the more particular first, and what to do about it."""
 

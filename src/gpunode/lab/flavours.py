@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from gpunode.lab import LabError, engines, gpu, layers, mirror, preinstalled, product
+from gpunode.lab import LabError, engines, gpu, layers, mirror, partial_archive, preinstalled, product
 from gpunode.lab.host import LabHost, Prepare
 from gpunode.lab.machine import run_in
 
@@ -59,7 +59,11 @@ def create_flavour(name: str, flavour: str, *, driver: str) -> LabHost:
         _copy_programs(wanted, root)
         wanted.lay(root)
 
-    emulation: list[Prepare] = [emulated_gpus, mirror.prepare, delivered_driver, emulated_flavour]
+    def part_of_the_archive(root: Path, _address: str) -> None:
+        partial_archive.prepare(root)
+
+    servers: list[Prepare] = [part_of_the_archive, mirror.prepare]
+    emulation: list[Prepare] = [emulated_gpus, *servers, delivered_driver, emulated_flavour]
     return LabHost.create(name, layers=stack, prepare=emulation, private=(wanted.data,))
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gpunode.lab import LabError
+from gpunode.lab import LabError, partial_archive
 from gpunode.lab.machine import command, lock, mount_overlay, run_in, say, unmount
 from gpunode.lab.paths import HOSTS, LAYERS
 
@@ -129,14 +129,18 @@ def _trust_local_authorities(root: Path) -> None:
     run_in(root, "update-ca-certificates")
 
 
-def warm(below: Path) -> Path:
-    """Return the layer on `below` that holds apt's lists and the packages WARM_PACKAGES need, downloaded."""
+def warm(below: Path, suite: str = FRESH) -> Path:
+    """Return the layer on `below`, a base of that suite, that holds apt's lists and the packages WARM_PACKAGES need, downloaded.
+
+    Beside them lies the archive of these packages alone (`partial_archive`), which no host has before it is prepared so.
+    """
 
     def make(root: Path) -> None:
         run_in(root, "apt-get", "--quiet", "--error-on=any", "update")
         run_in(root, "apt-get", "--quiet", "--yes", "--download-only", "install", *WARM_PACKAGES)
+        partial_archive.lay(root, suite)
 
-    return build("warm", "downloading a compiler and DKMS for later (once)", WARM_PACKAGES, [below], make)
+    return build("warm", "downloading a compiler and DKMS for later (once)", [*WARM_PACKAGES, suite], [below], make)
 
 
 def compiler(below: Sequence[Path]) -> Path:

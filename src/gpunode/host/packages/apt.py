@@ -12,6 +12,7 @@ from gpunode.host.reader import Reader
 
 EXTENDED_STATES = "/var/lib/apt/extended_states"
 INFO = "/var/lib/dpkg/info"
+FIELDS = "${db:Status-Abbrev}|${Package}|${Version}|${Architecture}"
 LOCK_WAIT_SECONDS = 300
 TRANSACTION_SECONDS = 3600.0
 
@@ -47,8 +48,7 @@ class Apt:
 
     def installed(self, reader: Reader) -> dict[str, Package]:
         """Every package dpkg knows. One dpkg-query and one file."""
-        fields = "${db:Status-Abbrev}|${Package}|${Version}|${Architecture}"
-        output = reader.query_once(["dpkg-query", "--show", f"--showformat={fields}\\n"])
+        output = reader.query_once(["dpkg-query", "--show", f"--showformat={FIELDS}\\n"])
         if not output.ok:
             raise CommandError("dpkg's database cannot be read", details=output.last_words())
         auto = _auto_marks(reader.read_text(EXTENDED_STATES) or "")
@@ -126,21 +126,35 @@ class Apt:
             _apt(machine, ["purge", *OPTIONS, *ANY_VERSION, *left], on_line)
 
     def repair(self, machine: Machine, reader: Reader, on_line: OnLine) -> None:
-        """`dpkg --configure -a` when dpkg's own audit finds something half-done, `apt-get install --fix-broken` where packages lack others.
+        """`dpkg --configure -a` when dpkg's own audit finds something half-done, then what was cut short while it was unpacked is installed
+        once more, and `apt-get install --fix-broken` runs where packages lack others.
 
-        Not the second without need: it would configure once more what has just failed, a module that takes minutes to build perhaps.
+        Not the last without need: it would configure once more what has just failed, a module that takes minutes to build perhaps.
         """
         if not reader.query(["dpkg", "--audit"]).stdout.strip():
             return
         done = machine.run(
             ["dpkg", "--configure", "-a", "--force-confold"], timeout=TRANSACTION_SECONDS, on_line=on_line
         )
+        torn = self._torn(reader)
+        if torn:
+            words = ["apt-get", "install", *OPTIONS, *ANY_VERSION, "--no-remove", "--reinstall", *torn]
+            done = machine.run(words, timeout=TRANSACTION_SECONDS, on_line=on_line)
         fixing = reader.query(["apt-get", "--simulate", "install", "--fix-broken", "--yes"], timeout=120)
         if done.ok or not fixing.ok or SIMULATED.search(fixing.stdout):
             _apt(machine, ["install", *OPTIONS, *ANY_VERSION, "--no-remove", "--fix-broken"], on_line)
         reader.forget()
         if not done.ok and reader.query(["dpkg", "--audit"]).stdout.strip():
             raise _error(done)
+
+    @staticmethod
+    def _torn(reader: Reader) -> list[str]:
+        """Packages whose unpacking or removal was cut short. apt takes one for installed whose version is the wanted one, even with
+        `--fix-broken`.
+        """
+        listing = reader.query(["dpkg-query", "--show", f"--showformat={FIELDS}\\n"]).stdout
+        rows = (line.split("|") for line in listing.splitlines())
+        return [row[1] for row in rows if row[0][1:2] == "H" or row[0][2:3] == "R"]
 
     def set_hold(self, machine: Machine, names: Sequence[str], *, held: bool) -> None:
         """`apt-mark hold` or `unhold`."""
