@@ -18,7 +18,7 @@ FAULTS = "/var/lib/lab-apiserver/faults.json"
 APPLY = ("apply", "--step", "device_plugin", "--yes")
 ROLLBACK = ("rollback", "--step", "device_plugin", "--yes")
 OBJECTS = "daemonsets,configmaps,runtimeclasses"
-ANSWERED = (0, 29)
+ANSWERED = (14, 29)
 """How many requests of kubectl's are answered before the server is gone."""
 INTERNAL = {"code": 500, "reason": "InternalError", "message": "etcdserver: no leader"}
 WEBHOOK = 'admission webhook "policy.example.com" denied the request: no changes on Fridays'

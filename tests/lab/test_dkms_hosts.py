@@ -35,7 +35,7 @@ def debian(name: str, suite: str, release: str, branch: str, *, load: bool) -> L
 @pytest.mark.thorough
 def test_a_driver_that_does_not_compile_is_told_by_the_compilers_own_words() -> None:
     """Debian 13's driver on Debian 13's kernel: a person who chose nothing odd meets just this."""
-    release = kernel.offered(layers.warm(layers.base("trixie")))[-1]
+    release = kernel.offered(layers.warm(layers.base("trixie"), "trixie"))[-1]
     with debian("dkms-trixie", "trixie", release, "550", load=True) as host:
         before = Snapshot.take(host)
         plan = host.run("gpunode", "plan", "--step", "driver", check=False).stdout

@@ -23,7 +23,7 @@ NAME = "test-lab-host"
 @pytest.fixture(scope="module")
 def host() -> Iterator[LabHost]:
     base = layers.base()
-    with LabHost.create(NAME, layers=[base, layers.warm(base)]) as made:
+    with LabHost.create(NAME, layers=[base, layers.warm(base, layers.FRESH)]) as made:
         made.boot()
         yield made
 

@@ -39,7 +39,9 @@ def new_host(name: str, signing: Mapping[str, Signing] | None = None, devices: t
         mirror.prepare(root, address, signing)
         gpu.prepare(root, devices)
 
-    host = LabHost.create(name, layers=[base, layers.warm(base), *product.product(base)], prepare=[emulation])
+    host = LabHost.create(
+        name, layers=[base, layers.warm(base, layers.FRESH), *product.product(base)], prepare=[emulation]
+    )
     host.boot()
     host.write("/etc/apt/sources.list.d/nvidia.sources", SOURCES)
     key = host.run("python3", "-c", FETCH, f"https://{mirror.CUDA}/8793F200.pub").stdout

@@ -175,7 +175,7 @@ def _plan(machine: MemoryMachine, call: Call, verb: str, names: list[str]) -> Pl
     remove = [name[:-1] for name in names if name.endswith("-")]
     install = [name for name in names if not name.endswith("-")]
     # What lies there in half stays so at its version: apt takes it for installed.
-    again = {word for word in install if "--reinstall" in call.words and "=" not in word}
+    again = {word.partition("=")[0] for word in install if "--reinstall" in call.words}
     return solver.solve(install, remove, again=again, fix="--fix-broken" in call.words)
 
 

@@ -78,7 +78,7 @@ def remove(machine: MemoryMachine, name: str, *, purge: bool) -> None:
     if record.state != "config-files":
 
         def half() -> None:
-            record.state = "half-installed"
+            record.state, record.want = "half-installed", "deinstall"
 
         machine.effect(f"remove {name}", lambda: _remove(machine, record), half)
     if purge and name in machine.dpkg.records:

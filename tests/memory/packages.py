@@ -74,7 +74,8 @@ class Record:
     def abbreviation(self) -> str:
         """As `${db:Status-Abbrev}` prints it."""
         states = {"installed": "i", "config-files": "c", "unpacked": "U", "half-configured": "F", "half-installed": "H"}
-        return {"install": "i", "hold": "h", "deinstall": "r"}[self.want] + states[self.state] + " "
+        torn = "R" if self.state == "half-installed" and self.want != "deinstall" else " "
+        return {"install": "i", "hold": "h", "deinstall": "r"}[self.want] + states[self.state] + torn
 
 
 @dataclass

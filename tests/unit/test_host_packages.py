@@ -48,6 +48,23 @@ TREE = (
 )
 
 
+def test_a_package_torn_while_it_came_is_laid_down_again_at_its_own_version() -> None:
+    machine = host_with("app=1-1", archive=(Deb("app", "1-1"), Deb("app", "2-1")))
+    machine.dpkg.records["app"].state = "half-installed"
+    Apt().repair(machine, Reader(machine), lambda _line: None)
+    assert machine.dpkg.installed()["app"].version == "1-1"
+    assert machine.dpkg.records["app"].abbreviation == "ii "
+
+
+def test_a_torn_package_beside_one_that_lacks_another_is_laid_down_again() -> None:
+    machine = host_with("app=1-1", archive=TREE)
+    del machine.dpkg.records["lib"]
+    machine.dpkg.records["deep"].state = "half-installed"
+    Apt().repair(machine, Reader(machine), lambda _line: None)
+    assert {record.state for record in machine.dpkg.records.values()} == {"installed"}
+    assert "lib" in machine.dpkg.records
+
+
 def test_what_came_along_goes_too() -> None:
     machine = host_with(archive=TREE)
     before = snapshot(machine)

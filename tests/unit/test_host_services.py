@@ -12,7 +12,8 @@ from gpunode.host.state import DOWNLOADS, prepare
 from gpunode.host.verbs.objects import ApplyObject
 from gpunode.host.verbs.refresh import Refresh
 from gpunode.host.writer import Writer
-from memory import MemoryMachine, catalog, gpu_host
+from memory import MemoryMachine, catalog, gpu_host, units
+from memory.command import Answer, Call
 from memory.door import apply, open_door, roll_back
 from memory.installer import LOG, driver_installer, runfile
 
@@ -33,6 +34,25 @@ def with_driver() -> MemoryMachine:
 
 def run_installer(host: Writer, sha256: str = "") -> None:
     host.run_installer(driver_installer(sha256))
+
+
+def test_a_unit_that_was_started_too_often_is_started_all_the_same() -> None:
+    machine = gpu_host()
+    limit, real = [True], machine.programs["systemctl"]
+
+    def systemctl(host: MemoryMachine, call: Call) -> Answer:
+        if call.words[0] == "reset-failed":
+            limit.clear()
+            return Answer()
+        if call.words[0] == "restart" and limit:
+            units.stop(host, "containerd.service")
+            advice = 'To force a start use "systemctl reset-failed containerd.service"\n'
+            return Answer(stderr=f'{advice}followed by "systemctl start containerd.service" again.\n', status=1)
+        return real(host, call)
+
+    machine.programs["systemctl"] = systemctl
+    systemd.control(machine, "restart", "containerd.service")
+    assert machine.units["containerd.service"].active == "active"
 
 
 def test_units_are_asked_in_one_query() -> None:

@@ -135,6 +135,14 @@ _HINTS = (
     ("has been modified", "somebody changed it at that very moment: run it again"),
     ("deadline exceeded", "the API server is slow or gone: kubernetes.timeout in the profile"),
     ("timeout", "the API server is slow or gone: kubernetes.timeout in the profile"),
+    (
+        "x509",
+        "its certificate does not fit the kubeconfig: is it another cluster's? kubernetes.kubeconfig in the profile says which",
+    ),
+    (
+        "getting credentials",
+        "the program that the kubeconfig names for its credentials failed: kubernetes.kubeconfig in the profile",
+    ),
     ("connection to the server", "is the API server up? kubernetes.kubeconfig in the profile says which"),
     ("unable to connect", "is the API server up? kubernetes.kubeconfig in the profile says which"),
 )

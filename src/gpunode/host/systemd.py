@@ -14,6 +14,8 @@ from gpunode.host.reader import Reader
 
 PROPERTIES = "Id,LoadState,ActiveState,SubState,UnitFileState,ExecMainStartTimestamp,ExecStart,Result"
 ANSWER_SECONDS = 10.0
+TOO_OFTEN = "systemctl reset-failed"
+"""What systemctl advises where a unit has been started too often."""
 STOPPED_FOR_GOOD = ("failed", "inactive")
 FOLDERS = (
     "/etc/systemd/system",
@@ -169,8 +171,16 @@ def _words(command: str) -> tuple[str, ...]:
 
 
 def control(machine: Machine, verb: str, *names: str, timeout: float = 120.0) -> None:
-    """`systemctl VERB NAME…`. Raises CommandError with the unit's own last log lines."""
+    """`systemctl VERB NAME…`, once more where systemd has had enough of a unit's starts. Raises CommandError with the unit's own last log
+    lines.
+
+    By then a restart has stopped the daemon already. Five starts in ten seconds are the default limit, which an apply and its rollback
+    reach when somebody tries things out.
+    """
     output = machine.run(["systemctl", verb, *names], timeout=timeout)
+    if TOO_OFTEN in output.stderr:
+        machine.run(["systemctl", "reset-failed", *names])
+        output = machine.run(["systemctl", verb, *names], timeout=timeout)
     if not output.ok:
         raise _error(machine, verb, names, output)
 

@@ -13,7 +13,7 @@ from gpunode.lab.node import create_node
 
 def up(name: str) -> int:
     """Make the host anew and boot it."""
-    host = create_node(name)
+    host = create_node(name, whole_archive=True)
     host.boot()
     print(f"{name} is up at {host.address}: python -m gpunode.lab shell {name}")
     return 0

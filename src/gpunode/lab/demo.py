@@ -29,7 +29,7 @@ def main() -> int:
     except (DemoError, LabError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    _say(f"Done in {time.monotonic() - began:.0f} s. The host is gone; `./scripts/test` runs every test.")
+    _say(f"Done in {time.monotonic() - began:.0f} s. The host is gone; `./scripts/test` runs the tests.")
     return 0
 
 

@@ -46,7 +46,7 @@ def create_flavour(name: str, flavour: str, *, driver: str) -> LabHost:
         raise LabError(f"the lab has no flavour {flavour}; known are {', '.join(FLAVOURS)}")
     wanted = FLAVOURS[flavour]
     base = layers.base()
-    debian = [base, layers.warm(base)]
+    debian = [base, layers.warm(base, layers.FRESH)]
     stack = [*debian, _without_engine(debian), *product.product(base)]
 
     def emulated_gpus(root: Path, _address: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -328,8 +329,12 @@ class LabHost:
 
 
 def hosts() -> list[LabHost]:
-    """Return the hosts that exist, by name."""
-    return [LabHost.open(file.parent.name) for file in sorted(HOSTS.glob("*/host.json"))]
+    """Return the hosts that exist, by name; one that another process takes down meanwhile is none."""
+    found = []
+    for file in sorted(HOSTS.glob("*/host.json")):
+        with suppress(LabError):
+            found.append(LabHost.open(file.parent.name))
+    return found
 
 
 def _free_address() -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gpunode.lab import LabError, partial_archive
@@ -71,7 +72,10 @@ def _build(layer: Path, below: Sequence[Path], make: Callable[[Path], None]) -> 
 
 def _prune(kind: str) -> None:
     """Remove the layers of a kind that were not used for longest, but none that a host stands on."""
-    in_use = "".join(record.read_text() for record in HOSTS.glob("*/host.json"))
+    in_use = ""
+    for record in HOSTS.glob("*/host.json"):
+        with suppress(FileNotFoundError):  # another process takes its host down
+            in_use += record.read_text()
     layers = sorted(LAYERS.glob(f"{kind}-*"), key=lambda layer: layer.stat().st_mtime, reverse=True)
     for layer in layers[KEPT:]:
         if str(layer) not in in_use:
@@ -129,7 +133,7 @@ def _trust_local_authorities(root: Path) -> None:
     run_in(root, "update-ca-certificates")
 
 
-def warm(below: Path, suite: str = FRESH) -> Path:
+def warm(below: Path, suite: str) -> Path:
     """Return the layer on `below`, a base of that suite, that holds apt's lists and the packages WARM_PACKAGES need, downloaded.
 
     Beside them lies the archive of these packages alone (`partial_archive`), which no host has before it is prepared so.
@@ -140,7 +144,13 @@ def warm(below: Path, suite: str = FRESH) -> Path:
         run_in(root, "apt-get", "--quiet", "--yes", "--download-only", "install", *WARM_PACKAGES)
         partial_archive.lay(root, suite)
 
-    return build("warm", "downloading a compiler and DKMS for later (once)", [*WARM_PACKAGES, suite], [below], make)
+    return build(
+        "warm",
+        "downloading a compiler and DKMS for later (once)",
+        [*WARM_PACKAGES, suite, partial_archive.ENTRY],
+        [below],
+        make,
+    )
 
 
 def compiler(below: Sequence[Path]) -> Path:

@@ -73,7 +73,7 @@ def create_node(
 def _fresh_stack() -> list[Path]:
     """What images are made of: they come from a registry, whatever the host that runs them."""
     base = layers.base()
-    return [base, layers.warm(base), *product.product(base)]
+    return [base, layers.warm(base, layers.FRESH), *product.product(base)]
 
 
 def _keep_containerd_default(root: Path, _address: str) -> None:

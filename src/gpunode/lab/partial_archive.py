@@ -35,7 +35,7 @@ def lay(root: Path, suite: str) -> None:
 
 
 def _release(tree: Path, suite: str) -> str:
-    fields = {"Origin": "Debian", "Label": "Debian", "Suite": "stable", "Codename": suite}
+    fields = {"Origin": "Debian", "Label": "Debian", "Codename": suite}
     fields |= {"Components": "main", "Architectures": "amd64"}
     words = [f"--option=APT::FTPArchive::Release::{name}={value}" for name, value in fields.items()]
     return command("apt-ftparchive", *words, "release", tree / "dists" / suite)

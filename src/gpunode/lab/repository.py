@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gpunode.lab import LabError
 from gpunode.lab.debs import Deb, cached
+from gpunode.lab.machine import lock
 
 # Keys are old enough that one of them can have expired long before today.
 KEY_CREATED = "20250101T000000"
@@ -98,9 +99,10 @@ class Key:
 
     def _gpg(self, *arguments: str, stdin: bytes = b"") -> bytes:
         command = ["gpg", "--batch", "--no-tty", "--quiet", "--homedir", str(self.home), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, check=False)
-        # The agent that gpg starts would outlive this process and keep the cache busy.
-        subprocess.run(["gpgconf", "--homedir", str(self.home), "--kill", "all"], capture_output=True, check=False)
+        # The agent that gpg starts would outlive this process and keep the cache busy; another process must not be signing by it then.
+        with lock("signing"):
+            done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+            subprocess.run(["gpgconf", "--homedir", str(self.home), "--kill", "all"], capture_output=True, check=False)
         if done.returncode != 0:
             raise RepositoryError(f"gpg {arguments[0]}: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout

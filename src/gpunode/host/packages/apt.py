@@ -129,32 +129,40 @@ class Apt:
         """`dpkg --configure -a` when dpkg's own audit finds something half-done, then what was cut short while it was unpacked is installed
         once more, and `apt-get install --fix-broken` runs where packages lack others.
 
-        Not the last without need: it would configure once more what has just failed, a module that takes minutes to build perhaps.
+        Neither of them without need: they would configure once more what has just failed, a module that takes minutes to build perhaps.
         """
         if not reader.query(["dpkg", "--audit"]).stdout.strip():
             return
         done = machine.run(
             ["dpkg", "--configure", "-a", "--force-confold"], timeout=TRANSACTION_SECONDS, on_line=on_line
         )
-        torn = self._torn(reader)
-        if torn:
-            words = ["apt-get", "install", *OPTIONS, *ANY_VERSION, "--no-remove", "--reinstall", *torn]
-            done = machine.run(words, timeout=TRANSACTION_SECONDS, on_line=on_line)
+        mended = self._reinstall_torn(machine, reader, on_line)
         fixing = reader.query(["apt-get", "--simulate", "install", "--fix-broken", "--yes"], timeout=120)
         if done.ok or not fixing.ok or SIMULATED.search(fixing.stdout):
-            _apt(machine, ["install", *OPTIONS, *ANY_VERSION, "--no-remove", "--fix-broken"], on_line)
+            try:
+                _apt(machine, ["install", *OPTIONS, *ANY_VERSION, "--no-remove", "--fix-broken"], on_line)
+            except CommandError:
+                if mended:
+                    raise
+        # apt mends a package by its name only where no other lacks something.
+        mended = mended or self._reinstall_torn(machine, reader, on_line)
         reader.forget()
-        if not done.ok and reader.query(["dpkg", "--audit"]).stdout.strip():
+        if not (done.ok and mended) and reader.query(["dpkg", "--audit"]).stdout.strip():
             raise _error(done)
 
-    @staticmethod
-    def _torn(reader: Reader) -> list[str]:
-        """Packages whose unpacking or removal was cut short. apt takes one for installed whose version is the wanted one, even with
-        `--fix-broken`.
+    def _reinstall_torn(self, machine: Machine, reader: Reader, on_line: OnLine) -> bool:
+        """Install once more, at their own version or else at apt's candidate, the packages that were cut short while they came or went;
+        whether none is left. apt itself takes them for installed where that version is the wanted one, even with `--fix-broken`.
         """
-        listing = reader.query(["dpkg-query", "--show", f"--showformat={FIELDS}\\n"]).stdout
-        rows = (line.split("|") for line in listing.splitlines())
-        return [row[1] for row in rows if row[0][1:2] == "H" or row[0][2:3] == "R"]
+        reader.forget()
+        torn = [each for each in self.installed(reader).values() if each.torn]
+        exact = [f"{each.name}={each.version}" for each in torn if each.version]
+        bare = [each.name for each in torn]
+        for words in (exact, bare) if torn else ():
+            argv = ["apt-get", "install", *OPTIONS, *ANY_VERSION, "--no-remove", "--reinstall", *words]
+            if words and machine.run(argv, timeout=TRANSACTION_SECONDS, on_line=on_line).ok:
+                return True
+        return not torn
 
     def set_hold(self, machine: Machine, names: Sequence[str], *, held: bool) -> None:
         """`apt-mark hold` or `unhold`."""
@@ -215,6 +223,7 @@ def _package(abbreviation: str, name: str, version: str, auto: frozenset[str]) -
         state=states.get(abbreviation[1:2], "half-installed"),
         auto=name in auto,
         held=abbreviation[:1] == "h",
+        torn=abbreviation[1:2] == "H" or abbreviation[2:3] == "R",
     )
 
 
@@ -307,6 +316,10 @@ HINTS = (
     (
         "script subprocess",
         "a script of that package failed: mend what it says, then run the same command again, or `gpunode rollback`",
+    ),
+    (
+        "needs to be reinstalled",
+        "it lies there in half, and no repository has it: `dpkg --remove --force-remove-reinstreq NAME`, then run this again",
     ),
     ("Unable to locate package", "the repository does not have it: see driver.branch, cuda.version in the profile"),
     ("was not found", "the repository does not have that version: `apt-cache madison NAME` lists what it has"),

@@ -14,13 +14,17 @@ from gpunode.host.reader import Reader
 
 @dataclass(frozen=True)
 class Package:
-    """A package as the host's database has it. `state` is `installed`, `config-files` or another word for a state in between."""
+    """A package as the host's database has it. `state` is `installed`, `config-files` or another word for a state in between.
+
+    One that is `torn` was cut short while it was unpacked or removed: some of its files are missing.
+    """
 
     name: str
     version: str
     state: str
     auto: bool
     held: bool
+    torn: bool = False
 
     @property
     def installed(self) -> bool:
