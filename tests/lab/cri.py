@@ -35,8 +35,8 @@ def run_sandbox(host: LabHost, name: str, handler: str = "") -> str:
     metadata = _field(1, name) + _field(2, name) + _field(3, "lab")
     linux = _field(2, _field(1, _field(1, NODE)))  # security context, name spaces, network
     request = _field(1, _field(1, metadata) + _field(8, linux)) + _field(2, handler)
+    method = f"/runtime.{_version(host)}.RuntimeService/RunPodSandbox"
     with grpc.insecure_channel(socket) as channel:
-        method = f"/runtime.{_version(host)}.RuntimeService/RunPodSandbox"
         call = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
         try:
             answer: bytes = call(request, timeout=SECONDS)
