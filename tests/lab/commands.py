@@ -1,4 +1,4 @@
-"""gpunode as programs call it, on a lab host."""
+"""gpunode as programs call it on a lab host, and what else tests do there alike."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ def gpunode(host: LabHost, *words: str, exits: int = 0) -> dict[str, Any]:
     assert done.returncode == exits, f"exit {done.returncode}: {done.stdout[-3000:]}{done.stderr[-2000:]}"
     document: dict[str, Any] = json.loads(done.stdout)
     return document
+
+
+def restart(host: LabHost, unit: str) -> None:
+    """Restart a unit as often as a test likes: systemd by itself allows five starts in ten seconds."""
+    host.run("systemctl", "reset-failed", unit)
+    host.run("systemctl", "restart", unit)

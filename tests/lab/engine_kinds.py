@@ -12,6 +12,7 @@ import pytest
 
 from gpunode.lab import images
 from gpunode.lab.host import LabHost
+from lab.commands import restart
 from lab.cri import CriError, put, run_sandbox, sandbox_image
 
 RUNTIME = "/usr/bin/nvidia-container-runtime"
@@ -82,7 +83,7 @@ class Containerd:
         """A lab host's processes may not lower their OOM score, which CRI tries unless it is told."""
         section = '  [plugins."io.containerd.grpc.v1.cri"]\n'
         host.write(MAIN, host.read(MAIN).replace(section, f"{section}    restrict_oom_score_adj = true # in the lab\n"))
-        host.run("systemctl", "restart", self.unit)
+        restart(host, self.unit)
         pause = sandbox_image(host)
         for namespace, reference in (("default", IMAGE), ("k8s.io", pause)):
             put(host, "/run/image.tar", sleeper(folder, reference))

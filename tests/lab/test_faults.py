@@ -13,6 +13,7 @@ import pytest
 from gpunode.lab.host import LabHost
 from gpunode.lab.manifest import Snapshot, report
 from gpunode.lab.node import create_node
+from lab.commands import restart
 
 PROFILE = """\
 [driver]
@@ -232,7 +233,7 @@ def test_edits_made_since_stay_when_our_keys_go(host: LabHost) -> None:
     assert 'bin_dir = "/opt/cni/bin"' in now
     assert "# a note of theirs" in now
     host.write(CONFIG, old)
-    host.run("systemctl", "restart", "containerd")
+    restart(host, "containerd")
 
 
 @pytest.mark.usefixtures("before")

@@ -15,7 +15,7 @@ import tomllib
 from gpunode.lab.flavours import FLAVOURS, Flavour, create_flavour
 from gpunode.lab.host import LabHost
 from gpunode.lab.manifest import Snapshot, report
-from lab.commands import gpunode
+from lab.commands import gpunode, restart
 from lab.cri import put
 from lab.engine_kinds import IMAGE, RUNTIME, SLEEP, sleeper, traced
 
@@ -145,7 +145,7 @@ class Node:
 
     def restart(self) -> None:
         """As its operators do after an edit of their own."""
-        self.host.run("systemctl", "restart", self.flavour.unit)
+        restart(self.host, self.flavour.unit)
         wait_for(self.host, self.flavour)
 
     def roll_back(self) -> None:
@@ -304,6 +304,6 @@ def test_a_drop_in_that_k0s_would_not_start_with_is_mended(node: Node) -> None:
 
     node.roll_back()
     assert node.read(path) == content
-    node.host.run("systemctl", "restart", node.flavour.unit)
+    restart(node.host, node.flavour.unit)
     node.host.shell(f"for i in $(seq 50); do systemctl is-active --quiet {node.flavour.unit} || break; sleep 0.1; done")
     assert f"{path}: version: expected 3, got 2" in node.host.journal(node.flavour.unit)

@@ -15,6 +15,7 @@ from gpunode.lab.host import LabHost
 from gpunode.lab.images import oci_archive, program_files
 from gpunode.lab.kubernetes import image, setup
 from gpunode.lab.paths import CACHE
+from lab.commands import restart
 
 SHELL = "lab.test/shell:1"
 KUBECTL = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf")
@@ -140,7 +141,7 @@ def test_an_unknown_handler_keeps_the_pod_waiting_until_containerd_has_loaded_it
     host.write("/etc/containerd/config.toml", f"version = 2\n{section}.runc]\n{runtime}{section}.nvidia]\n{runtime}")
     time.sleep(7)  # longer than the pod's retry: a file alone changes nothing
     assert get(host, "pod", "waits")["status"]["phase"] == "Pending"
-    host.run("systemctl", "restart", "containerd")
+    restart(host, "containerd")
     await_phase(host, "waits", "Succeeded")
     delete(host, "waits")
 
@@ -171,7 +172,7 @@ def test_a_registered_plugin_gives_capacity_and_devices(host: LabHost) -> None:
 @pytest.mark.usefixtures("plugin")
 def test_the_plugin_registers_again_with_a_new_kubelet(host: LabHost) -> None:
     began = host.run("stat", "-c", "%i %z", SOCKET).stdout
-    host.run("systemctl", "restart", "lab-kubelet")
+    restart(host, "lab-kubelet")
     deadline = time.monotonic() + 30
     while host.run("stat", "-c", "%i %z", SOCKET, check=False).stdout in ("", began):
         assert time.monotonic() < deadline
